@@ -1,0 +1,1 @@
+"""What users write: the two custom resources, their schema, and every string that several places share."""
