@@ -3,8 +3,9 @@
 ::
 
     OperatorError
-    ├── Transient        the world may be better soon: try again with backoff
-    │   └── Conflict     someone else wrote first: read everything again
+    ├── Transient        the world may be better soon: try again, after `retry_after` when the server says so
+    │   └── LostAnswer   a write was sent and its answer never came: it may still land, so raise the epoch first
+    ├── Conflict         someone else wrote first: drop every decision and read again
     └── Permanent        trying again without a change is useless
         └── InvalidSpec  the user's resource says something that cannot be done
 """
@@ -15,15 +16,35 @@ class OperatorError(Exception):
 
 
 class Transient(OperatorError):  # noqa: N818  the name says what to do, as "error" would not
-    """The world may be better soon: try again with backoff."""
+    """The world may be better soon: try again with backoff.
+
+    Attributes:
+        retry_after: seconds that the server asks us to wait, if it said so.
+    """
+
+    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
-class Conflict(Transient):
-    """Someone else wrote first (404, 409 or 422 under a precondition): drop the decision, read again."""
+class LostAnswer(Transient):
+    """A write whose answer is lost (timeout, reset, 5xx): it may still land later (reliability W8)."""
+
+
+class Conflict(OperatorError):  # noqa: N818  as above
+    """Someone else wrote first (409, 404, or 422 about a precondition): drop the decision, read again."""
 
 
 class Permanent(OperatorError):  # noqa: N818  as above
-    """Trying again without a change is useless."""
+    """Trying again without a change is useless.
+
+    Attributes:
+        code: the HTTP status that said so, 0 if none did.
+    """
+
+    def __init__(self, message: str, *, code: int = 0) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class InvalidSpec(Permanent):
