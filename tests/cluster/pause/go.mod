@@ -1,0 +1,3 @@
+module dspy-operator.io/tests/cluster/pause
+
+go 1.26
