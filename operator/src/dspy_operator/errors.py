@@ -3,8 +3,8 @@
 ::
 
     OperatorError
-    ├── Transient        the world may be better soon: try again, after `retry_after` when the server says so
-    │   └── LostAnswer   a write was sent and its answer never came: it may still land, so raise the epoch first
+    ├── Transient        the world may be better soon: try again (after `retry_after` if it says so)
+    │   └── LostAnswer   a write whose answer never came: it may still land, so raise the epoch first
     ├── Conflict         someone else wrote first: drop every decision and read again
     └── Permanent        trying again without a change is useless
         └── InvalidSpec  the user's resource says something that cannot be done

@@ -1,4 +1,4 @@
 """The API server: the only place that imports `kubernetes`.
 
-Called by `reconcile/`, `traffic/`, `handlers/` and `cli/`; knows objects as plain dicts and nothing of rollouts.
+Called by `reconcile/`, `traffic/`, `handlers/` and `cli/`; objects are plain dicts, rollouts unknown.
 """

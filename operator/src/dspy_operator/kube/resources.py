@@ -47,7 +47,5 @@ EVENTS: Final = Resource("events.k8s.io", "v1", "events", "Event")
 LEASES: Final = Resource("coordination.k8s.io", "v1", "leases", "Lease")
 HTTPROUTES: Final = Resource("gateway.networking.k8s.io", "v1", "httproutes", "HTTPRoute")
 PODMONITORS: Final = Resource("monitoring.coreos.com", "v1", "podmonitors", "PodMonitor")
-DSPYDEPLOYMENTS: Final = Resource(
-    names.GROUP, names.VERSION, names.DEPLOYMENT_PLURAL, names.DEPLOYMENT_KIND
-)
+DSPYDEPLOYMENTS: Final = Resource(names.GROUP, names.VERSION, names.DEPLOYMENT_PLURAL, names.DEPLOYMENT_KIND)
 DSPYROLLOUTS: Final = Resource(names.GROUP, names.VERSION, names.ROLLOUT_PLURAL, names.ROLLOUT_KIND)
