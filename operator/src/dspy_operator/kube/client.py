@@ -16,6 +16,7 @@ from dspy_operator.api.names import FIELD_MANAGER
 from dspy_operator.errors import LostAnswer, Transient
 from dspy_operator.kube.answers import error_of, parse_date, parse_object, parse_retry_after
 from dspy_operator.kube.login import load_configuration
+from dspy_operator.kube.ownership import find_joined_ownership
 from dspy_operator.kube.resources import Resource
 
 Object = dict[str, Any]
@@ -160,14 +161,24 @@ class Client:
 
         Args:
             resource: the kind.
-            obj: what we want of it; fields that an earlier apply had and this one has not are removed.
+            obj: what we want of it; fields that we had set and that it has not are removed.
             uid: of the object that was read.
             resource_version: of the object that was read.
         """
-        metadata = obj["metadata"]
-        bound = metadata | {"uid": uid, "resourceVersion": resource_version}
-        body = _typed(resource, obj | {"metadata": bound})
+        applied = await self._apply(resource, obj, uid, resource_version)
+        joined = find_joined_ownership(applied)
+        if joined is None:
+            return applied
+        version = applied["metadata"]["resourceVersion"]
+        namespace, name = obj["metadata"]["namespace"], obj["metadata"]["name"]
+        patch = {"metadata": {"managedFields": joined}}
+        owned = await self.merge(resource, namespace, name, patch, resource_version=version)
+        return await self._apply(resource, obj, uid, owned["metadata"]["resourceVersion"])
+
+    async def _apply(self, resource: Resource, obj: Object, uid: str, version: str) -> Object:
+        metadata = obj["metadata"] | {"uid": uid, "resourceVersion": version}
         path = resource.path(metadata["namespace"], metadata["name"])
+        body = _typed(resource, obj | {"metadata": metadata})
         query = MANAGER | {"force": "true"}
         return await self._get(Call("patch", resource, path, query, body, content=APPLY_PATCH))
 
