@@ -89,15 +89,15 @@ _METRIC_RULES: Final = rules(
         "tolerance must not exceed the allowed change, maxDrop or maxIncreasePoints",
     ),
     (
-        f"!has(self.min) || (self.type == 'Score' && self.min.matches('{SCORE_PATTERN}'))",
+        f"!has(self.min) || (self.type == 'Score' && self.min.matches(r'{SCORE_PATTERN}'))",
         "min is for type Score only, a number from 0 to 1",
     ),
     (
         (
             "!has(self.max) || "
-            f"(self.type == 'LatencyP95' && self.max.matches('{DURATION_PATTERN}')) || "
-            f"(self.type in ['ErrorRate', 'Ratio'] && self.max.matches('{PERCENT_PATTERN}')) || "
-            f"(self.type == 'CostPerRequest' && self.max.matches('{AMOUNT_PATTERN}'))"
+            f"(self.type == 'LatencyP95' && self.max.matches(r'{DURATION_PATTERN}')) || "
+            f"(self.type in ['ErrorRate', 'Ratio'] && self.max.matches(r'{PERCENT_PATTERN}')) || "
+            f"(self.type == 'CostPerRequest' && self.max.matches(r'{AMOUNT_PATTERN}'))"
         ),
         (
             "max is a duration for type LatencyP95, a percentage for ErrorRate and Ratio, US dollars for "
