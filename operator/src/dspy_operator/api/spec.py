@@ -196,7 +196,11 @@ class Traffic(Model):
     )
     gateway: Gateway | None = Field(None, description="Split through an HTTPRoute. Default: none.")
     canary_replicas: int | None = Field(
-        None, ge=1, le=1000, description="Own pods: their number. Default: what the weight asks for."
+        None,
+        ge=1,
+        le=1000,
+        description="Own pods: their number; null: what the weight asks for. Default: null.",
+        json_schema_extra={"nullable": True},
     )
     approximation: Approximation | None = Field(
         None,
