@@ -95,7 +95,7 @@ class Program(Model):
 class LmTarget(Model):
     """One language model."""
 
-    model: Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=r"^\S+$")] = Field(
+    model: Annotated[str, StringConstraints(max_length=256, pattern=r"^[^/\s]+/\S+$")] = Field(
         description="Provider and model, such as openai/gpt-4o-mini."
     )
     api_base: Annotated[str, StringConstraints(max_length=1024, pattern=r"^(https?://\S+)?$")] | None = Field(
