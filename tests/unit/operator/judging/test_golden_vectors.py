@@ -16,6 +16,8 @@ from dspy_operator.rollout.judging import (
     judge,
     start,
 )
+from dspy_operator.rollout.judging.engine import get_ln_mean_exp
+from dspy_operator.rollout.judging.latency import list_promote_gains, list_rollback_gains
 
 SCORE = MetricConfig("score", MetricType.SCORE, margin=0.05, min_samples=50)
 REFERENCE = Reference(mean=0.8, variance=0.04)
@@ -96,8 +98,5 @@ def test_an_error_rate_earns_the_published_evidence() -> None:
 
 
 def test_an_absolute_latency_earns_the_published_evidence() -> None:
-    from dspy_operator.rollout.judging.engine import get_ln_mean_exp
-    from dspy_operator.rollout.judging.latency import list_promote_gains, list_rollback_gains
-
     assert get_ln_mean_exp([list_rollback_gains(50, 9, 1)]) == pytest.approx(1.594661, abs=5e-7)
     assert get_ln_mean_exp([list_promote_gains(50, 9, 1)]) == pytest.approx(-5.333082, abs=5e-7)

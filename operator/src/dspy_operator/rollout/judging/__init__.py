@@ -17,7 +17,15 @@ from dspy_operator.rollout.judging.config import (
 )
 from dspy_operator.rollout.judging.latency import LatencyLimits, find_p95
 from dspy_operator.rollout.judging.looks import Counts, Look
-from dspy_operator.rollout.judging.sequence import enter_bake, enter_step, judge, judge_blind, resume, start
+from dspy_operator.rollout.judging.sequence import (
+    build_judged,
+    enter_bake,
+    enter_step,
+    judge,
+    judge_blind,
+    resume,
+    start,
+)
 from dspy_operator.rollout.judging.state import State
 from dspy_operator.rollout.judging.verdicts import Action, MetricAnswer, MetricVerdict, Reason, Verdict
 
@@ -41,6 +49,7 @@ __all__ = [
     "State",
     "StepConfig",
     "Verdict",
+    "build_judged",
     "enter_bake",
     "enter_step",
     "find_p95",

@@ -1,6 +1,7 @@
 """Frozen dataclasses to plain JSON values and back, without loss.
 
-A dataclass becomes the array of its fields (short: the state lives in a resource's status); floats keep every digit.
+A dataclass becomes the array of its fields (short: the state lives in a resource's status); floats keep every
+digit.
 """
 
 import functools
@@ -11,7 +12,7 @@ from dataclasses import fields, is_dataclass
 from enum import Enum
 from typing import Any, TypeAlias, TypeVar, Union, get_args, get_origin, get_type_hints
 
-Json: TypeAlias = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
+Json: TypeAlias = bool | int | float | str | list["Json"] | dict[str, "Json"] | None
 
 T = TypeVar("T")
 
@@ -58,7 +59,7 @@ def _decode(kind: Any, value: Any) -> Any:
         return _get_float(value)
     if kind in {int, bool, str}:
         if type(value) is not kind:
-            raise ValueError(f"expected {kind.__name__}, got {value!r}")
+            raise TypeError(f"expected {kind.__name__}, got {value!r}")
         return value
     if get_origin(kind) in {Union, types.UnionType}:
         inner = next(option for option in get_args(kind) if option is not type(None))
@@ -85,7 +86,7 @@ def _decode_dataclass(kind: Any, value: Any) -> Any:
 
 def _get_float(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(f"expected a number, got {value!r}")
+        raise TypeError(f"expected a number, got {value!r}")
     return float(value)
 
 

@@ -58,9 +58,9 @@ class Approval(StrEnum):
 class MetricConfig:
     """One metric of the analysis.
 
-    `margin` is `maxDrop` or `maxIncrease` as a fraction (5 % is 0.05), or `maxIncreasePoints` / 100; `tolerance` is in
-    the same unit and 0.6 of the margin where None. `min` and `max` are absolute: a mean score, a share, US dollars a
-    request, or seconds (LatencyP95).
+    `margin` is `maxDrop` or `maxIncrease` as a fraction (5 % is 0.05), or `maxIncreasePoints` / 100;
+    `tolerance` is in the same unit and 0.6 of the margin where None. `min` and `max` are absolute: a mean
+    score, a share, US dollars a request, or seconds (LatencyP95).
 
     Raises:
         ValueError: where a number makes no test, or a cost metric would decide.
@@ -78,9 +78,13 @@ class MetricConfig:
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.margin) and self.margin >= 0):
-            raise ValueError(f"metric {self.name}: the margin must be a number of at least 0, not {self.margin}")
+            raise ValueError(
+                f"metric {self.name}: the margin must be a number of at least 0, not {self.margin}"
+            )
         if self.tolerance is not None and not 0 <= self.tolerance <= self.margin:
-            raise ValueError(f"metric {self.name}: the tolerance must lie between 0 and the margin {self.margin}")
+            raise ValueError(
+                f"metric {self.name}: the tolerance must lie between 0 and the margin {self.margin}"
+            )
         if self.type is MetricType.SCORE and self.margin > 1:
             raise ValueError(f"metric {self.name}: a score cannot drop by more than 100 %")
         if self.type is MetricType.COST_PER_REQUEST and not self.dry_run:
@@ -125,8 +129,8 @@ class StepConfig:
 class RolloutConfig:
     """The whole analysis.
 
-    `alpha` = 1 − confidence bounds both errors, `interval` is the time between looks, `bake` the watch after 100 %, both
-    in seconds; `is_sticky` says that users, not requests, are split (`traffic.userHeader`).
+    `alpha` = 1 - confidence bounds both errors, `interval` is the time between looks, `bake` the watch after
+    100 %, both in seconds; `is_sticky` says that users, not requests, are split (`traffic.userHeader`).
 
     Raises:
         ValueError: if alpha is no probability, or two metrics share a name.
@@ -167,9 +171,10 @@ class RolloutConfig:
 class Reference:
     """What stable's past says of one metric, frozen when the rollout starts; any value keeps the guarantees.
 
-    `mean` and `variance` are of the score, or of success (1 − share of bad) for ErrorRate and Ratio; LatencyP95 reads
-    `p95` in seconds and `bounds`, the histogram's finite upper bounds. Without a `p95` the looks' `bad` is taken as counted above
-    the right bounds already (offline use). The weights are pseudo-counts; `source` names the series that was read.
+    `mean` and `variance` are of the score, or of success (1 - share of bad) for ErrorRate and Ratio;
+    LatencyP95 reads `p95` in seconds and `bounds`, the histogram's finite upper bounds. Without a `p95` the
+    looks' `bad` is taken as counted above the right bounds already (offline use). The weights are
+    pseudo-counts; `source` names the series that was read.
     """
 
     mean: float = 0.5

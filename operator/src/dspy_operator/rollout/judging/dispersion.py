@@ -29,6 +29,9 @@ class Dispersion:
         return max(1.0, (PRIOR + self.squares) / (PRIOR + self.count))
 
 
+NO_DISPERSION = Dispersion()
+
+
 def build_step_dispersion(old: Dispersion) -> Dispersion:
     """At a step start: the partial block and the last difference go, what was learnt stays."""
     return Dispersion(squares=old.squares, count=old.count)

@@ -51,7 +51,7 @@ def is_beyond_limits(metric: MetricConfig, step: StepTotals) -> bool:
 
 
 def get_level(metric: MetricConfig, step: StepTotals) -> float:
-    """The canary's own mean score, share of bad (slow) requests, or US dollars a request; it must have samples."""
+    """The canary's own mean score, share of bad (slow) requests, or US dollars a request; it has samples."""
     mean = step.canary_sum / step.canary_n
     return mean if metric.type in {MetricType.SCORE, MetricType.COST_PER_REQUEST} else 1 - mean
 

@@ -29,7 +29,8 @@ PROMOTE_NULL = Null(-1, 1.0, 0.05, is_relative=False, components=((0.05, 0.0),))
 class LatencyLimits:
     """Frozen bounds in seconds; None: the histogram has none there.
 
-    `canary` (T) is what canary requests are counted above, `stable` (T′) stable's, `absolute` the bound of `max`.
+    `canary` (T) is what canary requests are counted above, `stable` (T2) stable's, `absolute` the bound of
+    `max`.
     """
 
     p95: float
@@ -44,7 +45,7 @@ class LatencyLimits:
 
 
 def find_latency_limits(metric: MetricConfig, reference: Reference) -> LatencyLimits | None:
-    """T, T′ and the bound of `max`; None if the reference has no p95 (looks then bring `bad` themselves)."""
+    """T, T2 and the bound of `max`; None if the reference has no p95 (looks then bring `bad` themselves)."""
     if reference.p95 is None:
         return None
     bounds = sorted(bound for bound in reference.bounds if math.isfinite(bound))
@@ -95,7 +96,9 @@ def list_promote_gains(n: float, slow: float, dispersion: float) -> list[float]:
     return _list_gains(n, slow, SLOW_SHARE_TO_REFUSE, SLOW_SHARES_TO_PROMOTE, dispersion)
 
 
-def _list_gains(n: float, slow: float, null: float, shares: Sequence[float], dispersion: float) -> list[float]:
+def _list_gains(
+    n: float, slow: float, null: float, shares: Sequence[float], dispersion: float
+) -> list[float]:
     return [
         min((slow * math.log(q / null) + (n - slow) * math.log((1 - q) / (1 - null))) / dispersion, LOOK_CAP)
         for q in shares

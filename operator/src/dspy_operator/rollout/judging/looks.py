@@ -22,9 +22,10 @@ Histogram = tuple[tuple[float, float], ...]
 class Counts:
     """Increments of one arm and metric.
 
-    `n` samples. Score: `sum` and `sumsq` of the scores (`sumsq` None: not known, `sum` is used). ErrorRate, Ratio: `bad` of n.
-    LatencyP95: `histogram`, or `bad` above the arm's bound and `over` above the bound of `max` once these are
-    frozen (`State.find_latency_limits`). CostPerRequest: `sum` in US dollars, unpriced calls in `bad`.
+    `n` samples. Score: `sum` and `sumsq` of the scores (`sumsq` None: not known, `sum` is used). ErrorRate,
+    Ratio: `bad` of n. LatencyP95: `histogram`, or `bad` above the arm's bound and `over` above the bound of
+    `max` once these are frozen (`State.find_latency_limits`). CostPerRequest: `sum` in US dollars, unpriced
+    calls in `bad`.
     """
 
     n: float = 0.0
@@ -48,14 +49,17 @@ class Counts:
 
 NO_COUNTS = Counts()
 
+NO_NUMBERS = Counts(n=math.nan)
+"""An increment that could not be read: never judged."""
+
 
 @dataclass(frozen=True, slots=True)
 class Look:
     """What was read at `t` (Unix seconds): per metric name (canary, stable).
 
-    `requests` and `provider_errors` are (canary, stable); provider errors count fallbacks to another model too.
-    `share` is the expected part of requests to the canary, 0 to 1 (0: not checked). `settled`: the weight was in
-    effect before the look's first sample.
+    `requests` and `provider_errors` are (canary, stable); provider errors count fallbacks to another model
+    too. `share` is the expected part of requests to the canary, 0 to 1 (0: not checked). `settled`: the
+    weight was in effect before the look's first sample.
     """
 
     t: float
@@ -74,7 +78,7 @@ def build_rounded(look: Look) -> Look:
         metrics={name: (_round(canary), _round(stable)) for name, (canary, stable) in look.metrics.items()},
         requests=_round_pair(look.requests),
         provider_errors=_round_pair(look.provider_errors),
-        share=round(look.share, DIGITS),
+        share=round(look.share, DIGITS) if math.isfinite(look.share) else 0.0,
     )
 
 
@@ -103,15 +107,22 @@ def _get_squares(counts: Counts) -> float:
 
 
 def _round(counts: Counts) -> Counts:
+    squares = 0.0 if counts.sumsq is None else counts.sumsq
+    if not all(map(math.isfinite, (counts.n, counts.sum, squares, counts.bad, counts.over))):
+        return NO_NUMBERS
     return Counts(
         n=round(counts.n, DIGITS),
         sum=round(counts.sum, DIGITS),
         sumsq=None if counts.sumsq is None else round(counts.sumsq, DIGITS),
         bad=round(counts.bad, DIGITS),
         over=round(counts.over, DIGITS),
-        histogram=tuple((bound, round(count, DIGITS)) for bound, count in counts.histogram),
+        histogram=tuple(
+            (bound, round(count, DIGITS)) for bound, count in counts.histogram if math.isfinite(bound + count)
+        ),
     )
 
 
 def _round_pair(pair: tuple[float, float]) -> tuple[float, float]:
+    if not all(math.isfinite(value) and value >= 0 for value in pair):
+        return (0.0, 0.0)
     return (round(pair[0], DIGITS), round(pair[1], DIGITS))

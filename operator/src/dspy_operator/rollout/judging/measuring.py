@@ -49,7 +49,9 @@ def build_metric_step(metric: MetricConfig, old: MetricState, row_count: int) ->
         old,
         rows=_build_rows(old.rows, row_count, get_rollback_width(metric)),
         promote=(0.0,) * _get_promote_width(metric),
-        absolute_rows=_build_rows(old.absolute_rows, row_count if absolute else 0, len(latency.SLOW_SHARES_TO_ROLL_BACK)),
+        absolute_rows=_build_rows(
+            old.absolute_rows, row_count if absolute else 0, len(latency.SLOW_SHARES_TO_ROLL_BACK)
+        ),
         absolute_promote=(0.0,) * (len(latency.SLOW_SHARES_TO_PROMOTE) if absolute else 0),
         dispersion=build_step_dispersion(old.dispersion),
         block=(NO_COUNTS, NO_COUNTS),
@@ -71,9 +73,11 @@ def goes_on_in_bake(metric: MetricConfig) -> bool:
     return metric.type in {MetricType.SCORE, MetricType.ERROR_RATE, MetricType.RATIO}
 
 
-def build_measured(metric: MetricConfig, old: MetricState, t: float, arms: tuple[Counts, Counts]) -> MetricState:
+def build_measured(
+    metric: MetricConfig, old: MetricState, t: float, arms: tuple[Counts, Counts]
+) -> MetricState:
     """The memory after one settled look's increments (canary, stable); inconsistent ones change nothing."""
-    counted = _find_counted(metric, old, arms)
+    counted = find_counted_arms(metric, old, arms)
     if counted is None:
         return old
     canary, stable = counted
@@ -82,35 +86,49 @@ def build_measured(metric: MetricConfig, old: MetricState, t: float, arms: tuple
         return _build_baseline(metric, old, stable)
     if old.limits is not None and not old.limits.is_measurable:
         return old
+    return _build_joined(metric, old, t, counted)
+
+
+def _build_joined(
+    metric: MetricConfig, old: MetricState, t: float, arms: tuple[Counts, Counts]
+) -> MetricState:
+    """The look is consumed, with what waited for it, when both arms have samples (in bake: the canary)."""
     waiting = tuple(entry for entry in old.carried if t - entry.t < WAITS)
-    canary = sum((entry.canary for entry in waiting), NO_COUNTS) + canary
-    stable = sum((entry.stable for entry in waiting), NO_COUNTS) + stable
+    canary = sum((entry.canary for entry in waiting), NO_COUNTS) + arms[0]
+    stable = sum((entry.stable for entry in waiting), NO_COUNTS) + arms[1]
     if old.frozen_mean is not None:
-        return replace(_build_baked(metric, old, canary, old.frozen_mean), carried=()) if canary.n > 0 else old
+        return _build_baked(metric, old, canary, old.frozen_mean) if canary.n > 0 else old
     if canary.n > 0 and stable.n > 0:
         return replace(_build_consumed(metric, old, canary, stable), carried=())
-    return replace(old, carried=_list_carried(waiting, t, counted))
+    return replace(old, carried=_list_carried(waiting, t, arms))
 
 
-def _find_counted(
+def find_counted_arms(
     metric: MetricConfig, old: MetricState, arms: tuple[Counts, Counts]
 ) -> tuple[Counts, Counts] | None:
+    """The increments as the tests read them; None if they cannot be those of real, measurable samples."""
     if not all(is_consistent(metric.type, counts) for counts in arms):
         return None
     canary, stable = arms
-    if metric.type is MetricType.COST_PER_REQUEST and (canary.bad > 0 or stable.bad > 0):
-        return None
-    if metric.type is not MetricType.LATENCY_P95 or old.reference is None:
-        return arms
-    if old.limits is None:
-        return None if canary.histogram or stable.histogram else arms
-    if not old.limits.is_measurable:
-        return arms
-    reduced = latency.find_counted(canary, old.limits.canary, old.limits.absolute)
-    reduced_stable = latency.find_counted(stable, old.limits.stable, None)
-    if reduced is None or reduced_stable is None:
-        return None
-    return reduced, reduced_stable
+    match metric.type:
+        case MetricType.COST_PER_REQUEST:
+            return None if canary.bad > 0 or stable.bad > 0 else arms
+        case MetricType.LATENCY_P95 if old.reference is not None:
+            return _find_latency_counted(old.limits, canary, stable)
+        case _:
+            return arms
+
+
+def _find_latency_counted(
+    limits: latency.LatencyLimits | None, canary: Counts, stable: Counts
+) -> tuple[Counts, Counts] | None:
+    if limits is None:
+        return None if canary.histogram or stable.histogram else (canary, stable)
+    if not limits.is_measurable:
+        return canary, stable
+    reduced = latency.find_counted(canary, limits.canary, limits.absolute)
+    reduced_stable = latency.find_counted(stable, limits.stable, None)
+    return None if reduced is None or reduced_stable is None else (reduced, reduced_stable)
 
 
 def _list_carried(waiting: tuple[Carried, ...], t: float, arms: tuple[Counts, Counts]) -> tuple[Carried, ...]:
@@ -129,7 +147,9 @@ def _build_baseline(metric: MetricConfig, old: MetricState, stable: Counts) -> M
     latest = dict(stable.histogram)
     if known and latest and known.keys() != latest.keys():
         sums, known = _get_moments(metric, stable), {}
-    histogram = tuple((bound, known.get(bound, 0.0) + latest.get(bound, 0.0)) for bound in sorted(known | latest))
+    histogram = tuple(
+        (bound, known.get(bound, 0.0) + latest.get(bound, 0.0)) for bound in sorted(known | latest)
+    )
     needed = LEAST_SCORES if metric.type is MetricType.SCORE else LEAST_REQUESTS
     grown = replace(old, baseline=Baseline(sums, histogram))
     if sums.n < needed:

@@ -28,8 +28,10 @@ class Arms:
     share: float
 
 
-def find_samples_to_promote(config: RolloutConfig, metric: MetricConfig, arms: Arms, drop: float = 0.0) -> float | None:
-    """Canary samples in the last step until evidence promotes (two looks more are taken); None: never."""
+def find_samples_to_promote(
+    config: RolloutConfig, metric: MetricConfig, arms: Arms, drop: float = 0.0
+) -> float | None:
+    """Canary samples in the last step until evidence promotes, before `LOOKS`; None: never."""
     _, null = get_nulls(metric)
     distance = -_get_distance(metric, null, arms.stable_mean, drop)
     if distance <= 0:

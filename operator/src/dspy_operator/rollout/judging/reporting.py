@@ -5,7 +5,7 @@ The last station of a look.
 
 import math
 
-from dspy_operator.rollout.judging.config import Mode, MetricType
+from dspy_operator.rollout.judging.config import MetricType, Mode
 from dspy_operator.rollout.judging.plan import LOOKS, Arms, find_samples_to_promote, find_samples_to_roll_back
 from dspy_operator.rollout.judging.readings import Reading, get_rollout_ln_e, list_readings
 from dspy_operator.rollout.judging.rules import Finding, LookKind, get_finding
@@ -84,10 +84,8 @@ def _get_metric_answer(
         return _get_threshold_answer(reading)
     if rollback >= 1:
         return MetricAnswer.ROLL_BACK, Reason.EVIDENCE_OF_REGRESSION
-    if reading.is_short:
-        return MetricAnswer.WAIT, Reason.MIN_SAMPLES
-    if reading.is_violated or reading.is_beyond_limits:
-        return MetricAnswer.WAIT, Reason.DROP_ABOVE_MARGIN
+    if reading.is_short or reading.is_violated or reading.is_beyond_limits:
+        return MetricAnswer.WAIT, Reason.MIN_SAMPLES if reading.is_short else Reason.DROP_ABOVE_MARGIN
     if promote >= 1:
         return MetricAnswer.PROMOTE, Reason.EVIDENCE_OF_QUALITY
     return MetricAnswer.WAIT, Reason.COLLECTING_EVIDENCE

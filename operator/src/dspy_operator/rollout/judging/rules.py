@@ -147,7 +147,9 @@ def _get_deadline_finding(
             action = Action.PROMOTE if state.is_last_step else Action.ADVANCE
             return Finding(action, Reason.DEADLINE_PROMOTE, deadline_passed=True)
         case OnDeadline.HOLD:
-            in_sight = kind in {LookKind.USABLE, LookKind.EMPTY} and held.reason is not Reason.SAMPLE_RATIO_MISMATCH
+            in_sight = (
+                kind in {LookKind.USABLE, LookKind.EMPTY} and held.reason is not Reason.SAMPLE_RATIO_MISMATCH
+            )
             reason = Reason.DEADLINE_HOLD if in_sight else held.reason
             return Finding(Action.HOLD, reason, held.metrics, deadline_passed=True)
         case OnDeadline.THRESHOLD:
@@ -158,7 +160,9 @@ def _get_deadline_finding(
             assert_never(policy)
 
 
-def _get_threshold_finding(state: State, step: StepConfig, kind: LookKind, deciding: list[Reading]) -> Finding:
+def _get_threshold_finding(
+    state: State, step: StepConfig, kind: LookKind, deciding: list[Reading]
+) -> Finding:
     violated = _list_names(
         r for r in deciding if r.is_measured and not r.is_short and (r.is_violated or r.is_beyond_limits)
     )

@@ -1,25 +1,32 @@
 """The judge's walk: start, enter each step, judge every look, bake.
 
-The only entrance for `decide` and the command line; pure, so that replaying the same calls gives the same verdicts.
+The only entrance for `decide` and the command line; pure, so that replaying the same calls gives the same
+verdicts.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import replace
 
 from dspy_operator.rollout.judging.config import Reference, RolloutConfig
-from dspy_operator.rollout.judging.looks import Counts, Look, build_rounded, is_consistent
+from dspy_operator.rollout.judging.looks import (
+    NO_COUNTS,
+    NO_NUMBERS,
+    Counts,
+    Look,
+    build_rounded,
+    is_consistent,
+)
 from dspy_operator.rollout.judging.measuring import (
     build_measured,
     build_metric_bake,
     build_metric_start,
     build_metric_step,
+    find_counted_arms,
 )
-from dspy_operator.rollout.judging.readings import list_readings
-from dspy_operator.rollout.judging.rules import LookKind
-from dspy_operator.rollout.judging.sample_ratio import NO_RATIO_EVIDENCE, build_ratio_evidence
-from dspy_operator.rollout.judging.state import Clock, MetricState, State
 from dspy_operator.rollout.judging.reporting import build_verdict
+from dspy_operator.rollout.judging.rules import LookKind
+from dspy_operator.rollout.judging.sample_ratio import build_ratio_evidence
+from dspy_operator.rollout.judging.state import Clock, MetricState, State
 from dspy_operator.rollout.judging.verdicts import Reason, Verdict
 
 LONGEST_DWELL = 3
@@ -30,7 +37,7 @@ OUTAGE_SHARE = 0.1
 
 
 def start(config: RolloutConfig, references: Mapping[str, Reference], t: float) -> State:
-    """The state at `t` (Unix seconds), in step 1; metrics without a reference collect one from stable's samples.
+    """The state at `t` (Unix seconds), in step 1; metrics without a reference collect one from stable.
 
     Where no step lies below 100 % (blue-green) the step is 0 and nothing is judged before `enter_bake`.
     """
@@ -40,7 +47,7 @@ def start(config: RolloutConfig, references: Mapping[str, Reference], t: float) 
 
 
 def enter_step(state: State, step: int, t: float) -> State:
-    """Step `step` (from 1) has its weight in effect since `t`: fresh promotion evidence, one more rollback row.
+    """Step `step` (from 1) has its weight since `t`: fresh promotion evidence, one more rollback row.
 
     Also for a weight changed by hand; entering a step twice is harmless.
 
@@ -54,8 +61,7 @@ def enter_step(state: State, step: int, t: float) -> State:
         build_metric_step(metric, memory, step)
         for metric, memory in zip(state.config.metrics, state.metrics, strict=True)
     )
-    share = judged[step - 1].weight / 100
-    return State(state.config, Clock(t, t), step, is_baking=False, metrics=metrics, share=share)
+    return _build_entered(state, step, t, metrics, judged[step - 1].weight / 100)
 
 
 def enter_bake(state: State, t: float) -> State:
@@ -70,8 +76,7 @@ def enter_bake(state: State, t: float) -> State:
         build_metric_bake(metric, memory, state.config.row_count)
         for metric, memory in zip(state.config.metrics, state.metrics, strict=True)
     )
-    step = len(state.config.judged_steps) + 1
-    return State(state.config, Clock(t, t), step, is_baking=True, metrics=metrics, share=1.0)
+    return _build_entered(state, len(state.config.judged_steps) + 1, t, metrics, 1.0)
 
 
 def resume(state: State, t: float) -> State:
@@ -97,11 +102,40 @@ def judge(state: State, look: Look) -> tuple[State, Verdict]:
     return state, verdict
 
 
+def build_judged(state: State, look: Look) -> Look:
+    """The look as it is judged and recorded: 6 decimals, a histogram reduced to what lies above the frozen bounds."""
+    look = build_rounded(look)
+    metrics = dict(look.metrics)
+    for metric, memory in zip(state.config.metrics, state.metrics, strict=True):
+        if metric.name in metrics and memory.limits is not None and memory.limits.is_measurable:
+            counted = find_counted_arms(metric, memory, metrics[metric.name])
+            metrics[metric.name] = counted or (NO_NUMBERS, NO_NUMBERS)
+    return replace(look, metrics=metrics)
+
+
 def judge_blind(state: State, t: float) -> Verdict:
-    """The verdict at `t` when no look could be had: only a deadline's Promote or Rollback acts. Nothing is remembered."""
+    """The verdict at `t` when no look could be had: only a deadline's Promote or Rollback acts.
+
+    Nothing is remembered: the next look covers the gap.
+    """
     waited = t - state.clock.last if state.clock.is_waiting else 0.0
     clock = replace(state.clock, waited=state.clock.waited + waited)
     return build_verdict(replace(state, clock=clock), LookKind.BLIND, t)
+
+
+def _build_entered(
+    state: State, step: int, t: float, metrics: tuple[MetricState, ...], share: float
+) -> State:
+    """A step's first state. What the last look said of the provider stays, what it said of the split does not."""
+    return State(
+        config=state.config,
+        clock=Clock(t, t),
+        step=step,
+        is_baking=step > len(state.config.judged_steps),
+        metrics=metrics,
+        provider_outage=state.provider_outage,
+        share=share,
+    )
 
 
 def _build_clock(state: State, look: Look, kind: LookKind) -> Clock:
@@ -120,7 +154,7 @@ def _build_measured_state(state: State, look: Look) -> State:
         _build_memory(state, index, look.t, look.metrics.get(metric.name))
         for index, metric in enumerate(state.config.metrics)
     )
-    canary, stable = look.requests if _are_numbers(look.requests) else (0.0, 0.0)
+    canary, stable = look.requests
     if not 0 < look.share < 1:
         return replace(state, metrics=metrics)
     evidence = build_ratio_evidence(
@@ -147,9 +181,9 @@ def _get_kind(state: State, look: Look) -> LookKind:
 
 
 def _has_samples(state: State, look: Look) -> bool:
-    """Whether a deciding metric has samples in one arm, in bake in the canary's: only then time was observed."""
+    """Whether a deciding metric has samples in one arm (bake: the canary's): only then time was observed."""
     for metric in state.config.deciding:
-        canary, stable = look.metrics.get(metric.name, (Counts(), Counts()))
+        canary, stable = look.metrics.get(metric.name, (NO_COUNTS, NO_COUNTS))
         if not is_consistent(metric.type, canary) or not is_consistent(metric.type, stable):
             continue
         if canary.n > 0 or (stable.n > 0 and not state.is_baking):
@@ -166,7 +200,3 @@ def _get_outage(look: Look) -> tuple[bool, bool]:
 
 def _is_outage(requests: float, errors: float) -> bool:
     return errors >= OUTAGE_ERRORS and errors >= OUTAGE_SHARE * requests
-
-
-def _are_numbers(pair: tuple[float, float]) -> bool:
-    return all(math.isfinite(value) and value >= 0 for value in pair)

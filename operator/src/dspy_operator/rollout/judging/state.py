@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from dspy_operator.rollout.judging.codec import Json, decode, encode
 from dspy_operator.rollout.judging.config import Reference, RolloutConfig
-from dspy_operator.rollout.judging.dispersion import Dispersion
+from dspy_operator.rollout.judging.dispersion import NO_DISPERSION, Dispersion
 from dspy_operator.rollout.judging.latency import LatencyLimits
 from dspy_operator.rollout.judging.looks import NO_COUNTS, Counts, Histogram
 from dspy_operator.rollout.judging.moments import NO_MOMENTS, Moments
@@ -24,9 +24,9 @@ Cells = tuple[float, ...]
 class StepTotals:
     """One metric's consumed samples of the step, and the paired sums behind its estimate.
 
-    `canary_sum`, `stable_sum`: Σ of scores, of good requests, or US dollars; `over`: canary requests above the bound of `max`;
-    `paired_*`: Σ S_c·n_s/(n_c+n_s), Σ S_s·n_c/(n_c+n_s), Σ n_c·n_s/(n_c+n_s). `seen`: any sample of the canary, even one that
-    could not be judged.
+    `canary_sum`, `stable_sum`: Σ of scores, of good requests, or US dollars; `over`: canary requests above
+    the bound of `max`; `paired_*`: Σ S_c·n_s/(n_c+n_s), Σ S_s·n_c/(n_c+n_s), Σ n_c·n_s/(n_c+n_s). `seen`: any
+    sample of the canary, even one that could not be judged.
     """
 
     looks: int = 0
@@ -62,9 +62,9 @@ class Baseline:
 class MetricState:
     """One metric. `reference` None: stable's past is not known yet, `baseline` collects it.
 
-    `rows` of test R (started ones), `promote` of test P; `absolute_*` the same of a latency's absolute test; `canary` and
-    `stable` are running sums with the prior; `block` are the costs of a block that is not full; `frozen_mean` is
-    stable's mean since promotion.
+    `rows` of test R (started ones), `promote` of test P; `absolute_*` the same of a latency's absolute test;
+    `canary` and `stable` are running sums with the prior; `block` are the costs of a block that is not full;
+    `frozen_mean` is stable's mean since promotion.
     """
 
     reference: Reference | None = None
@@ -76,7 +76,7 @@ class MetricState:
     promote: Cells = ()
     absolute_rows: tuple[Cells, ...] = ()
     absolute_promote: Cells = ()
-    dispersion: Dispersion = Dispersion()
+    dispersion: Dispersion = NO_DISPERSION
     block: tuple[Counts, Counts] = (NO_COUNTS, NO_COUNTS)
     step: StepTotals = StepTotals()
     carried: tuple[Carried, ...] = ()
@@ -87,7 +87,8 @@ class MetricState:
 class Clock:
     """Times of the step, Unix seconds, and durations in seconds.
 
-    `last`: the last look or entry; `started`: the deadline's clock; `waited`: of it in AwaitingPromotion; `observed`: dwell.
+    `last`: the last look or entry; `started`: the deadline's clock; `waited`: of it in AwaitingPromotion;
+    `observed`: dwell.
     """
 
     last: float
@@ -120,7 +121,7 @@ class State:
         return self.step >= len(self.config.judged_steps)
 
     def find_latency_limits(self, name: str) -> LatencyLimits | None:
-        """The frozen bounds of a latency metric, which looks must count above; None: not frozen, send the histogram."""
+        """The frozen bounds that looks must count above; None: not frozen, send the histogram."""
         return self._get_metric(name).limits
 
     def find_reference(self, name: str) -> Reference | None:

@@ -58,9 +58,10 @@ class Reason(StrEnum):
 class MetricVerdict:
     """One metric after a look.
 
-    `drop` is the step's estimate, positive is worse: a fraction (Score, CostPerRequest) or points / 100 (the others; None:
-    unmeasured), `drop_text` the same for people ("1.2%"). `evidence_*` fire at 1.0; `ln_e_*` are natural logarithms of
-    the e-values. `samples_needed` is a forecast of canary samples in this step, None where none can be made.
+    `drop` is the step's estimate, positive is worse: a fraction (Score, CostPerRequest) or points / 100 (None:
+    unmeasured), `drop_text` the same for people ("1.2%"). `evidence_*` fire at 1.0; `ln_e_*` are natural
+    logarithms of the e-values. `samples_needed` is a forecast of canary samples in this step, None where none
+    can be made.
     """
 
     name: str
@@ -85,9 +86,9 @@ class MetricVerdict:
 class Verdict:
     """The answer to one look.
 
-    `gate_open` with Hold and AwaitingPromotion: only a person's `promote` is missing. `skipped` names the metrics that
-    `onMissing: Skip` left out. `observed` seconds of dwell in this step. `ln_e_rollback` is of the mean over the
-    deciding metrics, `ln_e_ratio` of the sample-ratio check.
+    `gate_open` with Hold and AwaitingPromotion: only a person's `promote` is missing. `skipped` names the
+    metrics that `onMissing: Skip` left out. `observed` seconds of dwell in this step. `ln_e_rollback` is of
+    the mean over the deciding metrics, `ln_e_ratio` of the sample-ratio check.
     """
 
     action: Action

@@ -21,7 +21,11 @@ def get_drop_text(reading: Reading) -> str:
     if reading.drop is None:
         return ""
     text = f"{_strip_zero(100 * reading.drop):.1f}"
-    return f"{text}%" if reading.metric.type in {MetricType.SCORE, MetricType.COST_PER_REQUEST} else f"{text} points"
+    return (
+        f"{text}%"
+        if reading.metric.type in {MetricType.SCORE, MetricType.COST_PER_REQUEST}
+        else f"{text} points"
+    )
 
 
 def get_metric_message(reading: Reading) -> str:
@@ -37,7 +41,9 @@ def get_metric_message(reading: Reading) -> str:
             return f"{name} {_strip_zero(100 * reading.drop):+.1f} % on {samples} requests"
         case MetricType.ERROR_RATE | MetricType.RATIO:
             level = 100 * get_level(reading.metric, step)
-            return f"{name} {_strip_zero(100 * reading.drop):+.1f} points to {level:.1f} % on {samples} requests"
+            return (
+                f"{name} {_strip_zero(100 * reading.drop):+.1f} points to {level:.1f} % on {samples} requests"
+            )
         case MetricType.LATENCY_P95:
             return f"{name} {_get_latency(reading)} on {samples} requests"
 
@@ -78,7 +84,7 @@ def _get_moving(reason: Reason, names: str) -> str | None:
         Reason.DEADLINE_THRESHOLD_PASSED: "the deadline passed with every metric within its margin: go on",
         Reason.DEADLINE_PROMOTE: "the deadline passed undecided, onDeadline is Promote: go on",
         Reason.BAKE_COMPLETE: "the bake is over: promoted for good",
-        Reason.GATE_OPEN: "the step's samples and time are complete and every metric is within its margin: next step",
+        Reason.GATE_OPEN: "samples and time are complete and every metric is within its margin: next step",
     }
     return texts.get(reason)
 
