@@ -1,0 +1,1 @@
+"""The imperative shell: observe, decide, record, execute. The only place that reads a clock and the world."""

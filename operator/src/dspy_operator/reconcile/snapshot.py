@@ -1,0 +1,197 @@
+"""Everything that one pass reads from the API server, in the order that the protocol needs, as it came.
+
+First half of `observe`: the deployment, then the attempt it names, then the table, then all else. Never a watch's cache.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from dspy_operator.api import names
+from dspy_operator.api.spec import DSPyDeployment, parse_deployment
+from dspy_operator.errors import InvalidSpec
+from dspy_operator.kube.client import Client
+from dspy_operator.kube.resources import (
+    CONFIGMAPS,
+    CONTROLLERREVISIONS,
+    DEPLOYMENTS,
+    DSPYDEPLOYMENTS,
+    DSPYROLLOUTS,
+    PDBS,
+    PODS,
+    SERVICES,
+)
+from dspy_operator.manifests.owner import Owner, build_labels, is_owned
+from dspy_operator.manifests.revisions import RevisionRecord, parse_revision
+from dspy_operator.reconcile.digests import Digests
+from dspy_operator.reconcile.worklist import Key
+
+Object = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Input:
+    """A ConfigMap of the user's: digest of the artifact or of the code in it, None if it is not there."""
+
+    name: str = ""
+    key: str = ""
+    digest: str | None = None
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Raw objects; each write of the pass is bound to the resourceVersion in here.
+
+    `parsed` is None and `invalid` says why where the resource cannot be read. `taken` names objects with a child's name
+    that are not ours. `slots` are the digests of the bytes in the program slots.
+    """
+
+    owner: Owner
+    deployment: Object
+    parsed: DSPyDeployment | None
+    invalid: InvalidSpec | None = None
+    rollout: Object | None = None
+    routes: Object | None = None
+    config_maps: Mapping[str, Object] = field(default_factory=dict)
+    deployments: Mapping[str, Object] = field(default_factory=dict)
+    service: Object | None = None
+    budget: Object | None = None
+    pods: tuple[Object, ...] = ()
+    revisions: Mapping[str, RevisionRecord] = field(default_factory=dict)
+    revision_objects: Mapping[str, Object] = field(default_factory=dict)
+    rollouts: tuple[Object, ...] | None = None
+    slots: tuple[str, ...] = ("",) * names.SLOTS
+    artifact: Input = Input()
+    source: Input = Input()
+    taken: tuple[str, ...] = ()
+
+    @property
+    def annotations(self) -> Mapping[str, str]:
+        """The user's annotations: commands are among them."""
+        return self.deployment["metadata"].get("annotations") or {}
+
+
+class Reader:
+    """Reads snapshots."""
+
+    def __init__(self, client: Client, digests: Digests) -> None:
+        self._client = client
+        self._digests = digests
+
+    async def find(self, key: Key) -> Snapshot | None:
+        """The snapshot of one resource, None if it is gone."""
+        namespace, name = key
+        deployment = await self._client.find(DSPYDEPLOYMENTS, namespace, name)
+        if deployment is None:
+            return None
+        owner = Owner(namespace, name, deployment["metadata"]["uid"])
+        if deployment["metadata"].get("deletionTimestamp"):
+            return Snapshot(owner, deployment, None)
+        parsed, invalid = _parse(deployment)
+        rollout = await self._find_rollout(owner, deployment)
+        routes = await self._client.find(CONFIGMAPS, namespace, names.routes_name(name))
+        return await self._read_rest(owner, deployment, parsed, invalid, rollout, routes)
+
+    async def _find_rollout(self, owner: Owner, deployment: Object) -> Object | None:
+        pointer = (deployment.get("status") or {}).get("canary")
+        if not pointer:
+            return None
+        found = await self._client.find(DSPYROLLOUTS, owner.namespace, pointer["rollout"])
+        return found if found and found["metadata"]["uid"] == pointer["rolloutUID"] else None
+
+    async def _read_rest(
+        self,
+        owner: Owner,
+        deployment: Object,
+        parsed: DSPyDeployment | None,
+        invalid: InvalidSpec | None,
+        rollout: Object | None,
+        routes: Object | None,
+    ) -> Snapshot:
+        client, namespace = self._client, owner.namespace
+        labels = ",".join(f"{key}={value}" for key, value in build_labels(owner).items())
+        needs_history = rollout is None or (rollout.get("status") or {}).get("phase") in {None, "Preparing"}
+        pods_labels = f"{labels},{names.LABEL_COMPONENT}={names.COMPONENT_SERVER}"
+        maps, deployments, service, budget, pods = await asyncio.gather(
+            client.list_(CONFIGMAPS, namespace, labels=labels, metadata_only=True),
+            client.list_(DEPLOYMENTS, namespace, labels=labels),
+            client.find(SERVICES, namespace, names.service_name(owner.name)),
+            client.find(PDBS, namespace, names.budget_name(owner.name)),
+            client.list_(PODS, namespace, labels=pods_labels),
+        )
+        revisions, rollouts, artifact, source = await asyncio.gather(
+            client.list_(CONTROLLERREVISIONS, namespace, labels=labels),
+            self._list_rollouts(owner, labels, needed=needs_history),
+            self._find_artifact(owner, parsed),
+            self._find_source(owner, parsed),
+        )
+        known = {
+            record.revision: (record, obj)
+            for obj in revisions
+            if is_owned(obj, owner) and (record := parse_revision(obj))
+        }
+        owned = {m["metadata"]["name"]: m for m in maps if is_owned(m, owner)}
+        loose = [obj for obj in (service, budget, routes) if obj and not is_owned(obj, owner)]
+        return Snapshot(
+            owner=owner,
+            deployment=deployment,
+            parsed=parsed,
+            invalid=invalid,
+            rollout=rollout,
+            routes=routes if routes and is_owned(routes, owner) else None,
+            config_maps=owned,
+            deployments={d["metadata"]["name"]: d for d in deployments if is_owned(d, owner)},
+            service=service,
+            budget=budget,
+            pods=tuple(pod for pod in pods if not pod["metadata"].get("deletionTimestamp")),
+            revisions={revision: record for revision, (record, _) in known.items()},
+            revision_objects={revision: obj for revision, (_, obj) in known.items()},
+            rollouts=rollouts,
+            slots=await self._read_slots(owner, owned),
+            artifact=artifact,
+            source=source,
+            taken=tuple(f"{obj['kind']} {obj['metadata']['name']}" for obj in loose),
+        )
+
+    async def _list_rollouts(self, owner: Owner, labels: str, *, needed: bool) -> tuple[Object, ...] | None:
+        if not needed:
+            return None
+        found = await self._client.list_(DSPYROLLOUTS, owner.namespace, labels=labels)
+        return tuple(obj for obj in found if is_owned(obj, owner))
+
+    async def _read_slots(self, owner: Owner, owned: Mapping[str, Object]) -> tuple[str, ...]:
+        slots = [owned.get(names.slot_name(owner.name, slot)) for slot in range(names.SLOTS)]
+        digests = await asyncio.gather(
+            *(self._digests.find_content(slot) if slot else _nothing() for slot in slots)
+        )
+        return tuple(digest or "" for digest in digests)
+
+    async def _find_artifact(self, owner: Owner, parsed: DSPyDeployment | None) -> Input:
+        ref = parsed.spec.program.artifact.config_map if parsed else None
+        if ref is None:
+            return Input()
+        found = await self._client.find(CONFIGMAPS, owner.namespace, ref.name, metadata_only=True)
+        digest = await self._digests.find_content(found, ref.key) if found else None
+        return Input(ref.name, ref.key, digest)
+
+    async def _find_source(self, owner: Owner, parsed: DSPyDeployment | None) -> Input:
+        source = parsed.spec.program.source if parsed else None
+        if source is None:
+            return Input(digest="")
+        found = await self._client.find(
+            CONFIGMAPS, owner.namespace, source.config_map.name, metadata_only=True
+        )
+        digest = await self._digests.find_files(found) if found else None
+        return Input(source.config_map.name, "", digest)
+
+
+def _parse(deployment: Object) -> tuple[DSPyDeployment | None, InvalidSpec | None]:
+    try:
+        return parse_deployment(deployment), None
+    except InvalidSpec as error:
+        return None, error
+
+
+async def _nothing() -> None:
+    return None

@@ -1,0 +1,1 @@
+"""The functional core: what to do next, decided from one frozen observation."""

@@ -1,0 +1,303 @@
+"""How an open attempt goes forward: prepare, step, promote, bake. Nothing here runs while a person holds it."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from dspy_operator.api.names import Command
+from dspy_operator.api.reasons import Reason
+from dspy_operator.rollout.ending import build_next
+from dspy_operator.rollout.judging import Action
+from dspy_operator.rollout.judging import Reason as Rule
+from dspy_operator.rollout.model import (
+    Decision,
+    LoadState,
+    Notice,
+    Observation,
+    Order,
+    Phase,
+    Refusal,
+    Rollout,
+    RolloutRecord,
+    SetSplit,
+    Unmeasured,
+)
+from dspy_operator.rollout.orders import build_handled, find_order, is_held_by_a_person
+from dspy_operator.rollout.world import REFRESH_WAIT, find_wanted_split, is_canary_ready
+
+FULL = 100
+_PROMOTING_ORDERS = frozenset({Command.PROMOTE, Command.PROMOTE_FULL})
+
+
+def is_held(seen: Observation) -> bool:
+    """Whether nothing may go forward: `spec.paused`, a `pause`, or a spec that cannot be read."""
+    record = seen.rollout.record if seen.rollout else None
+    return seen.spec_paused or isinstance(seen.target, Refusal) or is_held_by_a_person(seen.record, record)
+
+
+def is_in_effect(seen: Observation) -> bool:
+    """Whether the routing table in the cluster is the one that the record asks for."""
+    return bool(seen.table and seen.table.intact and seen.table.split == find_wanted_split(seen))
+
+
+def it_is_preparing(seen: Observation) -> Decision | None:
+    """The pods load the program at weight 0; when every one has it, the first step begins."""
+    rollout = _get_rollout(seen)
+    if rollout.record.phase is not Phase.PREPARING:
+        return None
+    if rollout.record.started_at is None:
+        changed = replace(rollout.record, started_at=seen.now, epoch=seen.epoch)
+        message = f"Revision {rollout.to.revision} (program {rollout.to.sha256[:12]}) is on trial"
+        notice = Notice(Reason.ROLLOUT_STARTED, message)
+        return Decision(
+            Reason.PREPARING, message, rollout=build_next(seen, rollout, changed), notices=(notice,), wait=0
+        )
+    if not is_in_effect(seen) or not is_canary_ready(seen):
+        return Decision(Reason.PREPARING, _describe_loading(seen), wait=REFRESH_WAIT)
+    full = find_order(seen, Command.PROMOTE_FULL)
+    if rollout.fast or full or rollout.plan.weights[0] >= FULL:
+        return _advance(
+            seen, len(rollout.plan.weights), "Going to 100 % without steps", [full] if full else []
+        )
+    return _advance(seen, 1, "Every pod has loaded the program")
+
+
+def a_person_promotes(seen: Observation) -> Decision | None:
+    """`promote`: the next step now, once the table is at this one; at 100 % it ends the bake."""
+    rollout = _get_rollout(seen)
+    order = find_order(seen, *_PROMOTING_ORDERS)
+    if order is None or not is_in_effect(seen):
+        return None
+    orders = [o for o in seen.orders if o.command in _PROMOTING_ORDERS]
+    if rollout.record.phase is Phase.BAKING:
+        return _promote(seen, "The bake was ended by a person", orders)
+    if rollout.record.phase is not Phase.STEPPING or not is_canary_ready(seen):
+        return None
+    last = len(rollout.plan.weights)
+    step = last if any(o.command is Command.PROMOTE_FULL for o in orders) else rollout.record.step + 1
+    return _advance(seen, min(step, last), "Promoted by a person", orders)
+
+
+def the_weight_takes_effect(seen: Observation) -> Decision | None:
+    """The step's clock starts when the last ready pod was seen to use the new table."""
+    rollout = _get_rollout(seen)
+    if rollout.record.phase is not Phase.STEPPING or rollout.record.effective_at is not None:
+        return None
+    at = seen.confirmation.at
+    if at is None or not is_in_effect(seen):
+        message = f"{rollout.record.weight} % is set; waiting until every pod uses it"
+        return Decision(Reason.WEIGHT_NOT_EFFECTIVE, message, wait=REFRESH_WAIT)
+    analysis = seen.judging.analysis
+    if analysis is None:
+        return Decision(
+            Reason.EVIDENCE_MISSING, "Waiting for what Prometheus knows of the stable revision", wait=5
+        )
+    analysis = analysis.enter_step(rollout.record.step, at)
+    record = replace(rollout.record, effective_at=at, analysis=analysis, reason=Reason.COLLECTING_EVIDENCE)
+    message = f"{record.weight} % is in effect in every pod"
+    return Decision(
+        Reason.COLLECTING_EVIDENCE, message, rollout=replace(record, message=message), analysis=analysis
+    )
+
+
+def it_is_promoting(seen: Observation) -> Decision | None:
+    """100 % is set; when every pod uses it the bake begins."""
+    rollout = _get_rollout(seen)
+    if rollout.record.phase is not Phase.PROMOTING:
+        return None
+    at = seen.confirmation.at or (seen.now if seen.confirmation.presumed else None)
+    if at is None or not is_in_effect(seen):
+        return Decision(Reason.PROMOTING, "100 % is set; waiting until every pod uses it", wait=REFRESH_WAIT)
+    if rollout.plan.bake <= 0:
+        return _promote(seen, "100 % is in effect in every pod")
+    analysis = seen.judging.analysis
+    if analysis is not None and not rollout.fast:
+        analysis = analysis.enter_bake(at)
+    message = f"100 % is in effect; watching for {rollout.plan.bake:.0f} s"
+    changed = replace(
+        rollout.record,
+        phase=Phase.BAKING,
+        effective_at=at,
+        analysis=analysis,
+        reason=Reason.BAKING,
+        message=message,
+    )
+    return Decision(
+        Reason.BAKING, message, rollout=build_next(seen, rollout, changed), analysis=analysis, wait=1
+    )
+
+
+def it_is_held(seen: Observation) -> Decision | None:
+    """A person holds it, or the spec cannot be read: no record goes forward. Clocks start again at the resume."""
+    rollout = _get_rollout(seen)
+    held, record = is_held(seen), rollout.record
+    if held is record.held:
+        return _hold(seen) if held else None
+    if held:
+        decision = _hold(seen)
+        notice = Notice(Reason.PAUSED, decision.message)
+        return replace(decision, rollout=replace(record, held=True), notices=(notice,), wait=0)
+    analysis = seen.judging.analysis
+    if analysis is not None:
+        analysis = analysis.resume(seen.now)
+    message = f"Resumed at {record.weight} %"
+    changed = replace(
+        record, held=False, analysis=analysis or record.analysis, reason=Reason.RESUMED, message=message
+    )
+    return Decision(
+        Reason.RESUMED,
+        message,
+        rollout=changed,
+        analysis=analysis,
+        notices=(Notice(Reason.RESUMED, message),),
+        wait=0,
+    )
+
+
+def the_gate_is_open(seen: Observation) -> Decision | None:
+    """The judge says advance or promote; a fast attempt only waits for its bake."""
+    rollout = _get_rollout(seen)
+    record, verdict = rollout.record, seen.judging.verdict
+    if record.phase is Phase.BAKING and rollout.fast:
+        return _bake_fast(seen, rollout)
+    if verdict is None or verdict.action not in {Action.ADVANCE, Action.PROMOTE}:
+        return None
+    if record.phase is Phase.BAKING:
+        return _promote(seen, verdict.message)
+    if not is_in_effect(seen) or not is_canary_ready(seen):
+        return None
+    return _advance(seen, record.step + 1, verdict.message, reason=str(verdict.reason))
+
+
+def it_goes_on(seen: Observation) -> Decision:
+    """Nothing to decide yet: say why, and keep what was measured."""
+    rollout = _get_rollout(seen)
+    record, judging = rollout.record, seen.judging
+    if judging.verdict is not None:
+        reason, message = str(judging.verdict.reason), judging.verdict.message
+    elif isinstance(judging.look, Unmeasured):
+        reason, message = judging.look.reason, judging.look.message
+    else:
+        reason, message = str(record.reason), record.message
+    awaiting = reason == Rule.AWAITING_PROMOTION
+    changed = replace(record, awaiting=awaiting, analysis=judging.analysis or record.analysis)
+    notices: tuple[Notice, ...] = ()
+    if awaiting and not record.awaiting:
+        changed = replace(changed, reason=reason, message=message)
+        notices = (Notice(Reason.AWAITING_PROMOTION, message),)
+    due = seen.checkpoint_due or awaiting != record.awaiting
+    return Decision(
+        reason,
+        message,
+        rollout=changed if due and changed != record else None,
+        analysis=judging.analysis,
+        verdict=judging.verdict,
+        notices=notices,
+    )
+
+
+def _bake_fast(seen: Observation, rollout: Rollout) -> Decision:
+    over = (rollout.record.effective_at or seen.now) + rollout.plan.bake
+    if seen.now >= over:
+        return _promote(seen, "The bake is over")
+    return Decision(
+        Reason.BAKING, f"Watching for {over - seen.now:.0f} s more", wait=min(30.0, over - seen.now)
+    )
+
+
+def _advance(
+    seen: Observation, step: int, why: str, orders: Iterable[Order] = (), reason: str | None = None
+) -> Decision:
+    """Record the next step and set its weight in the same pass: the canary is ready."""
+    rollout = _get_rollout(seen)
+    weight = rollout.plan.weights[step - 1]
+    phase = Phase.PROMOTING if weight >= FULL else Phase.STEPPING
+    shown = reason or (Reason.PROMOTING if phase is Phase.PROMOTING else Reason.STEP_ADVANCED)
+    message = f"{why}: {weight} %"
+    changed = replace(
+        rollout.record,
+        phase=phase,
+        step=step,
+        weight=weight,
+        started_at=seen.now,
+        effective_at=None,
+        awaiting=False,
+        reason=shown,
+        message=message,
+        handled=build_handled(rollout.record.handled, orders),
+        analysis=seen.judging.analysis or rollout.record.analysis,
+    )
+    record = build_next(seen, rollout, changed)
+    return _with_split(seen, rollout, record, Notice(Reason.STEP_ADVANCED, message))
+
+
+def _with_split(seen: Observation, rollout: Rollout, record: RolloutRecord, notice: Notice) -> Decision:
+    split = find_wanted_split(replace(seen, rollout=replace(rollout, record=record)))
+    action = SetSplit(split, rollout.name, record.number) if split else None
+    return Decision(
+        record.reason,
+        record.message,
+        rollout=record,
+        action=action,
+        wait=REFRESH_WAIT,
+        notices=(notice,),
+        analysis=record.analysis,
+        verdict=seen.judging.verdict,
+    )
+
+
+def _promote(seen: Observation, why: str, orders: Iterable[Order] = ()) -> Decision:
+    rollout = _get_rollout(seen)
+    message = f"Revision {rollout.to.revision} is stable now: {why}"
+    changed = replace(
+        rollout.record,
+        phase=Phase.PROMOTED,
+        outcome=Phase.PROMOTED,
+        reason=Reason.PROMOTED,
+        message=message,
+        awaiting=False,
+        handled=build_handled(rollout.record.handled, orders),
+        analysis=seen.judging.analysis or rollout.record.analysis,
+    )
+    record = build_next(seen, rollout, changed)
+    return Decision(
+        Reason.PROMOTED,
+        message,
+        rollout=record,
+        wait=0,
+        analysis=record.analysis,
+        verdict=seen.judging.verdict,
+    )
+
+
+def _hold(seen: Observation) -> Decision:
+    rollout = _get_rollout(seen)
+    if isinstance(seen.target, Refusal):
+        return Decision(
+            seen.target.reason,
+            seen.target.message,
+            analysis=seen.judging.analysis,
+            verdict=seen.judging.verdict,
+        )
+    message = f"Paused at {rollout.record.weight} %: `resume` lets it go on"
+    if seen.spec_paused:
+        message = f"Paused at {rollout.record.weight} % by spec.paused"
+    record = None
+    if seen.checkpoint_due and seen.judging.analysis not in {None, rollout.record.analysis}:
+        record = replace(rollout.record, analysis=seen.judging.analysis)
+    return Decision(
+        Reason.PAUSED, message, rollout=record, analysis=seen.judging.analysis, verdict=seen.judging.verdict
+    )
+
+
+def _describe_loading(seen: Observation) -> str:
+    rollout = _get_rollout(seen)
+    load = seen.capacity.loads.get(rollout.to.revision)
+    if load is None or load.state is LoadState.UNKNOWN:
+        return "Waiting to see in Prometheus whether the pods have loaded the program"
+    return f"The pods are loading program {rollout.to.sha256[:12]}"
+
+
+def _get_rollout(seen: Observation) -> Rollout:
+    if seen.rollout is None:
+        raise AssertionError("this rule needs an open attempt")
+    return seen.rollout

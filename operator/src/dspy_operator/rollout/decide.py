@@ -1,0 +1,79 @@
+"""What to do next: a list of rules that reads like the specification; the first that applies wins.
+
+`decide` looks at nothing but its observation: `reconcile/` reads the world before it and acts after it.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from dspy_operator.api.reasons import Reason
+from dspy_operator.rollout import attempt, ending, idle, orders, protect, world
+from dspy_operator.rollout.look import take_look
+from dspy_operator.rollout.model import Decision, Observation
+
+Rule = Callable[[Observation], Decision | None]
+
+IDLE: tuple[Rule, ...] = (
+    idle.has_no_stable_revision,
+    idle.stable_was_never_ready,
+    idle.stable_revision_is_not_recorded,
+    orders.to_an_idle_deployment,
+    world.a_program_is_missing,
+    world.table_differs,
+    world.a_child_differs,
+    idle.an_attempt_has_no_pointer,
+    idle.first_pod_is_ready,
+    world.pods_have_not_seen_the_table,
+    idle.a_workload_is_unused,
+    idle.undo_is_asked_for,
+    idle.the_spec_cannot_be_done,
+    idle.the_spec_is_stable,
+    idle.the_spec_is_rejected,
+    idle.the_artifact_is_not_there,
+    idle.the_workload_changes,
+    idle.it_is_paused,
+    idle.an_attempt_opens,
+)
+"""No attempt is open."""
+
+OPEN: tuple[Rule, ...] = (
+    ending.the_record_is_lost,
+    ending.the_phase_is_unknown,
+    world.the_epoch_is_new,
+    ending.the_attempt_is_over,
+    ending.it_is_rolling_back,
+    protect.somebody_aborts,
+    protect.the_spec_moved_on,
+    protect.the_canary_is_refused,
+    protect.the_evidence_is_against_it,
+    protect.it_never_became_ready,
+    orders.to_an_open_attempt,
+    world.a_program_is_missing,
+    world.table_differs,
+    world.a_child_differs,
+    world.pods_have_not_seen_the_table,
+    attempt.it_is_held,
+    attempt.it_is_preparing,
+    attempt.a_person_promotes,
+    attempt.the_weight_takes_effect,
+    attempt.it_is_promoting,
+    attempt.the_gate_is_open,
+    attempt.it_goes_on,
+)
+"""An attempt is open: what protects comes before what progresses."""
+
+
+def decide(seen: Observation) -> Decision:
+    """Say what to record and what to do now.
+
+    Raises:
+        AssertionError: no rule applied, which would be a hole in the lists above.
+    """
+    if seen.deleting:
+        return Decision(Reason.DELETING, "Being deleted")
+    seen = replace(seen, judging=take_look(seen))
+    for rule in OPEN if seen.record.pointer else IDLE:
+        decision = rule(seen)
+        if decision is not None:
+            return decision
+    raise AssertionError("no rule applied")

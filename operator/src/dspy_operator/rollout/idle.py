@@ -1,0 +1,253 @@
+"""No attempt is open: the first revision, a settled deployment, and what opens an attempt."""
+
+from dataclasses import replace
+
+from dspy_operator.api.names import Command
+from dspy_operator.api.reasons import Reason
+from dspy_operator.rollout.clock import format_time
+from dspy_operator.rollout.model import (
+    ArtifactState,
+    CreateRevision,
+    CreateRollout,
+    Decision,
+    DeleteRollout,
+    Notice,
+    Observation,
+    Pointer,
+    Program,
+    Refusal,
+    RemoveWorkload,
+    Stable,
+    Target,
+)
+from dspy_operator.rollout.orders import build_handled, find_order, find_undo_revision, is_held_by_a_person
+from dspy_operator.rollout.world import REFRESH_WAIT, find_stable
+
+ARTIFACT_WAIT = 5.0
+"""Seconds until a missing artifact is looked for again; nothing tells when it comes."""
+
+
+def has_no_stable_revision(seen: Observation) -> Decision | None:
+    """The first revision becomes stable without analysis; after a lost status the table says what stable was."""
+    if seen.record.stable is not None:
+        return None
+    if seen.table is not None and seen.table.split.stable.program.revision in seen.revisions:
+        program = seen.table.split.stable.program
+        record = replace(seen.record, stable=Stable(program.revision, program.sha256, format_time(seen.now)))
+        return Decision(
+            Reason.INITIALIZING, f"Found revision {program.revision} serving", deployment=record, wait=0
+        )
+    return _find_obstacle(seen) or _record_first(seen)
+
+
+def stable_was_never_ready(seen: Observation) -> Decision | None:
+    """Until the first revision has served, a new spec replaces it directly."""
+    stable, target = seen.record.stable, seen.target
+    if stable is None or stable.promoted_at or seen.capacity.ready_pods > 0 or not isinstance(target, Target):
+        return None
+    if target.program.revision == stable.revision:
+        return None
+    return _record_first(seen) if target.artifact is ArtifactState.READY else None
+
+
+def _record_first(seen: Observation) -> Decision:
+    target = _get_target(seen)
+    program = target.program
+    if program.revision not in seen.revisions:
+        message = f"Recording what revision {program.revision} is"
+        return Decision(Reason.INITIALIZING, message, action=CreateRevision(program), wait=0)
+    record = replace(seen.record, stable=Stable(program.revision, program.sha256))
+    message = f"Starting the first revision, {program.revision}"
+    return Decision(Reason.INITIALIZING, message, deployment=record, wait=0)
+
+
+def stable_revision_is_not_recorded(seen: Observation) -> Decision | None:
+    """The ControllerRevision of stable was deleted by hand: written again if the spec still says it."""
+    if find_stable(seen) is not None or seen.record.stable is None:
+        return None
+    revision = seen.record.stable.revision
+    if isinstance(seen.target, Target) and seen.target.program.revision == revision:
+        return Decision(
+            Reason.HEALTHY,
+            f"Recording revision {revision} again",
+            action=CreateRevision(seen.target.program),
+            wait=0,
+        )
+    message = f"The ControllerRevision of stable revision {revision} is gone: apply its spec again"
+    return Decision(Reason.REVISION_NOT_FOUND, message)
+
+
+def first_pod_is_ready(seen: Observation) -> Decision | None:
+    """From now on stable is a revision that has served."""
+    stable = seen.record.stable
+    if stable is None or stable.promoted_at or seen.capacity.ready_pods == 0:
+        return None
+    record = replace(seen.record, stable=replace(stable, promoted_at=format_time(seen.now)))
+    message = f"Revision {stable.revision} serves"
+    return Decision(
+        Reason.HEALTHY, message, deployment=record, notices=(Notice(Reason.PROMOTED, message),), wait=0
+    )
+
+
+def an_attempt_has_no_pointer(seen: Observation) -> Decision | None:
+    """An opening that crashed half way and is not wanted any more."""
+    if not seen.orphans:
+        return None
+    return Decision(
+        Reason.HEALTHY, "Removing an attempt that never began", action=DeleteRollout(seen.orphans[0]), wait=0
+    )
+
+
+def a_workload_is_unused(seen: Observation) -> Decision | None:
+    """The pods of the workload before this one go once the new ones are all ready and use the table."""
+    capacity = seen.capacity
+    if not capacity.leaving:
+        return None
+    ready = capacity.ready_pods >= max(1, capacity.desired_pods) or capacity.desired_pods == 0
+    if not ready or not is_settled(seen):
+        message = f"{capacity.ready_pods} of {capacity.desired_pods} pods run the new workload"
+        return Decision(Reason.UPDATING_PODS, message, wait=REFRESH_WAIT)
+    action = RemoveWorkload(capacity.leaving[0])
+    return Decision(
+        Reason.UPDATING_PODS, f"Removing the pods of workload {capacity.leaving[0]}", action=action, wait=0
+    )
+
+
+def undo_is_asked_for(seen: Observation) -> Decision | None:
+    """Back to an earlier promoted revision, without steps."""
+    order = find_order(seen, Command.UNDO)
+    revision = find_undo_revision(seen, order) if order else None
+    return _open(seen, seen.revisions[revision], fast=True) if revision else None
+
+
+def the_spec_cannot_be_done(seen: Observation) -> Decision | None:
+    """Say which field is wrong; stable keeps serving."""
+    if not isinstance(seen.target, Refusal):
+        return None
+    return Decision(seen.target.reason, seen.target.message, wait=ARTIFACT_WAIT * 6)
+
+
+def the_spec_is_stable(seen: Observation) -> Decision | None:
+    """Nothing to do."""
+    target, stable = _get_target(seen), seen.record.stable
+    if stable is None or target.program.revision != stable.revision:
+        return None
+    if not stable.promoted_at or seen.capacity.ready_pods == 0:
+        return _describe_start(seen, target.program)
+    wait = None if is_settled(seen) else REFRESH_WAIT
+    return Decision(
+        Reason.HEALTHY, f"Revision {stable.revision} (program {stable.sha256[:12]}) serves", wait=wait
+    )
+
+
+def _describe_start(seen: Observation, program: Program) -> Decision:
+    load = seen.capacity.loads.get(program.revision)
+    if load and load.message:
+        return Decision(load.reason, load.message, wait=REFRESH_WAIT)
+    ready, desired = seen.capacity.ready_pods, seen.capacity.desired_pods
+    never = seen.record.stable is not None and not seen.record.stable.promoted_at
+    reason = Reason.INITIALIZING if never else Reason.PODS_NOT_READY
+    if desired == 0:
+        return Decision(reason, "Scaled to 0 pods")
+    return Decision(reason, f"{ready} of {desired} pods are ready", wait=REFRESH_WAIT)
+
+
+def the_spec_is_rejected(seen: Observation) -> Decision | None:
+    """A rejected revision is inert until `retry`, or until another one was promoted."""
+    revision = _get_target(seen).program.revision
+    entry = next((entry for entry in seen.record.rejected if entry.revision == revision), None)
+    if entry is None:
+        return None
+    message = f"Revision {revision} was rejected ({entry.reason}) at {entry.at}; `retry` tries it again"
+    return Decision(Reason.ROLLED_BACK, message, wait=None if is_settled(seen) else REFRESH_WAIT)
+
+
+def the_artifact_is_not_there(seen: Observation) -> Decision | None:
+    """No attempt without the right bytes."""
+    return _find_obstacle(seen)
+
+
+def _find_obstacle(seen: Observation) -> Decision | None:
+    target = seen.target
+    if isinstance(target, Refusal):
+        return Decision(target.reason, target.message, wait=ARTIFACT_WAIT * 6)
+    match _get_target(seen).artifact:
+        case ArtifactState.READY:
+            return None
+        case ArtifactState.MISSING:
+            return Decision(Reason.WAITING_FOR_ARTIFACT, _get_target(seen).message, wait=ARTIFACT_WAIT)
+        case ArtifactState.MISMATCH:
+            return Decision(Reason.DIGEST_MISMATCH, _get_target(seen).message, wait=ARTIFACT_WAIT)
+
+
+def the_workload_changes(seen: Observation) -> Decision | None:
+    """What the pods run changes: a rolling update without a trial, and a warning that says so."""
+    target, stable = _get_target(seen), find_stable(seen)
+    if stable is None or target.program.workload == stable.workload or _is_paused(seen):
+        return None
+    program = target.program
+    if program.revision not in seen.revisions:
+        message = f"Recording what revision {program.revision} is"
+        return Decision(Reason.UPDATING_PODS, message, action=CreateRevision(program), wait=0)
+    record = replace(
+        seen.record, stable=Stable(program.revision, program.sha256, format_time(seen.now)), rejected=()
+    )
+    message = (
+        f"What the pods run changed (workload {stable.workload} to {program.workload}): "
+        "they are replaced by a rolling update, without a canary"
+    )
+    notice = Notice(Reason.NOT_CANARIED, message, warning=True)
+    return Decision(Reason.UPDATING_PODS, message, deployment=record, notices=(notice,), wait=0)
+
+
+def it_is_paused(seen: Observation) -> Decision | None:
+    """Paused deployments open nothing."""
+    if not _is_paused(seen):
+        return None
+    revision = _get_target(seen).program.revision
+    return Decision(Reason.PAUSED, f"Paused: revision {revision} waits until it is resumed")
+
+
+def an_attempt_opens(seen: Observation) -> Decision:
+    """A new revision goes on trial, or straight to 100 % if it is in the rollback window."""
+    target = _get_target(seen)
+    return _open(seen, target.program, fast=target.in_window)
+
+
+def is_settled(seen: Observation) -> bool:
+    """Whether every pod uses the table of the record, so that no older one is in use anywhere."""
+    return seen.table is not None and (seen.confirmation.at is not None or seen.confirmation.presumed)
+
+
+def _open(seen: Observation, program: Program, *, fast: bool) -> Decision:
+    stable = find_stable(seen)
+    pending = seen.pending
+    about = f"Opening a trial of revision {program.revision}"
+    if stable is None or not is_settled(seen):
+        return Decision(
+            Reason.PREPARING, f"{about}: waiting until every pod uses the present table", wait=REFRESH_WAIT
+        )
+    if pending is None:
+        attempt = seen.attempts.get(program.revision, 0) + 1
+        return Decision(Reason.PREPARING, about, action=CreateRollout(program, stable, attempt, fast), wait=0)
+    if pending.to != program or pending.fast is not fast or pending.origin != stable:
+        return Decision(Reason.PREPARING, about, action=DeleteRollout(pending.name), wait=0)
+    if program.revision not in seen.revisions:
+        return Decision(Reason.PREPARING, about, action=CreateRevision(program), wait=0)
+    target = seen.target
+    source = target.program.revision if isinstance(target, Target) else program.revision
+    attempt = seen.attempts.get(program.revision, 1)
+    pointer = Pointer(program.revision, source, attempt, pending.name, pending.uid)
+    handled = build_handled(seen.record.handled, seen.orders)
+    record = replace(seen.record, pointer=pointer, handled=handled)
+    return Decision(Reason.PREPARING, about, deployment=record, wait=0)
+
+
+def _is_paused(seen: Observation) -> bool:
+    return seen.spec_paused or is_held_by_a_person(seen.record)
+
+
+def _get_target(seen: Observation) -> Target:
+    if not isinstance(seen.target, Target):
+        raise AssertionError("this rule comes after the refusals")  # noqa: TRY004  a hole in the list of rules
+    return seen.target

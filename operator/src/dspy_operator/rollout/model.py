@@ -1,0 +1,473 @@
+"""What `decide` sees and says: one frozen observation in, one frozen decision out.
+
+Built by `reconcile/observe.py`, consumed by `reconcile/execute.py` and `status.py`. Times are seconds since 1970 by the
+clock of the API server (`Observation.now`) or of Prometheus (everything that a look carries); never the operator's own.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from dspy_operator.api.names import Command
+from dspy_operator.api.reasons import Reason
+from dspy_operator.rollout.analysis import Analysis
+from dspy_operator.rollout.judging import Look as JudgedLook
+from dspy_operator.rollout.judging import RolloutConfig, Verdict
+
+
+class Phase(StrEnum):
+    """Where an attempt is; the last four are its ends."""
+
+    PREPARING = "Preparing"
+    REGRESSION = "Regression"
+    STEPPING = "Stepping"
+    PROMOTING = "Promoting"
+    BAKING = "Baking"
+    ROLLING_BACK = "RollingBack"
+    PROMOTED = "Promoted"
+    ROLLED_BACK = "RolledBack"
+    ABORTED = "Aborted"
+    SUPERSEDED = "Superseded"
+
+    @property
+    def is_end(self) -> bool:
+        """Whether the attempt is over and only its deployment's pointer has to go."""
+        return self in ENDS
+
+
+ENDS = frozenset({Phase.PROMOTED, Phase.ROLLED_BACK, Phase.ABORTED, Phase.SUPERSEDED})
+
+
+@dataclass(frozen=True)
+class Program:
+    """What a revision is: one artifact on one workload."""
+
+    revision: str
+    workload: str
+    sha256: str
+    module: str
+
+
+# --- D: the deployment's durable record ---------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Stable:
+    """The revision that users trust; `promoted_at` is empty until its first pod was ready."""
+
+    revision: str
+    sha256: str
+    promoted_at: str = ""
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """A revision that gets no traffic until `retry`, or until another one was promoted."""
+
+    revision: str
+    reason: str
+    at: str
+
+
+@dataclass(frozen=True)
+class Pointer:
+    """Which attempt is open. `source` is the spec's revision at the opening: the spec may change afterwards."""
+
+    revision: str
+    source: str
+    attempt: int
+    rollout: str
+    rollout_uid: str
+
+
+Handled = Mapping[Command, tuple[str, ...]]
+"""The nonces that were acted upon, the newest last, at most 16 of each command."""
+
+
+@dataclass(frozen=True)
+class DeploymentRecord:
+    """The part of DSPyDeployment.status that decisions rest on; all else there is display."""
+
+    stable: Stable | None = None
+    rejected: tuple[Rejected, ...] = ()
+    pointer: Pointer | None = None
+    handled: Handled = field(default_factory=dict)
+
+    def is_rejected(self, revision: str) -> bool:
+        """Whether the revision is inert."""
+        return any(entry.revision == revision for entry in self.rejected)
+
+
+# --- R: one attempt's durable record ------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of an attempt's history: what was decided, when, with which numbers."""
+
+    at: float
+    number: int
+    phase: str
+    step: int
+    weight: int
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True)
+class RolloutRecord:
+    """The part of DSPyRollout.status that decisions rest on.
+
+    `step` counts from 1, 0 before the first. `effective_at` is when the weight of the step took effect in every ready
+    pod (None: not yet), `awaiting` that only a person's `promote` is missing, `held` that a person paused it, `weight` what
+    the table must give the canary. `number` counts the decisions and is stamped on the routing table that carries one out.
+    """
+
+    phase: Phase = Phase.PREPARING
+    step: int = 0
+    outcome: Phase | None = None
+    reason: Reason | str = Reason.PREPARING
+    message: str = ""
+    number: int = 0
+    epoch: int = 0
+    started_at: float | None = None
+    effective_at: float | None = None
+    awaiting: bool = False
+    held: bool = False
+    weight: int = 0
+    handled: Handled = field(default_factory=dict)
+    entries: tuple[Entry, ...] = ()
+    analysis: Analysis | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The frozen strategy of one attempt, defaults filled in."""
+
+    weights: tuple[int, ...]
+    manual: tuple[bool, ...]
+    bake: float
+    ready_deadline: float
+    config: RolloutConfig
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """R as it was read: identity and plan never change, the record does. `fast` skips steps and analysis."""
+
+    name: str
+    uid: str
+    origin: Program
+    to: Program
+    fast: bool
+    plan: Plan
+    record: RolloutRecord
+    created_at: float
+    known: bool = True
+    """False: written by another version of the operator, in a phase or with a plan that this one does not know."""
+
+
+# --- T: the split -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Share:
+    """One revision's place in the routing table: its slot and its percent of the traffic."""
+
+    program: Program
+    slot: int
+    weight: int
+
+
+@dataclass(frozen=True)
+class Split:
+    """The routing table as decisions see it: stable, perhaps a canary, perhaps pods of a workload that is going."""
+
+    stable: Share
+    canary: Share | None = None
+    leaving: tuple[Share, ...] = ()
+
+    @property
+    def weight(self) -> int:
+        """The canary's percent."""
+        return self.canary.weight if self.canary else 0
+
+    @property
+    def shares(self) -> tuple[Share, ...]:
+        """All places."""
+        return (self.stable, *((self.canary,) if self.canary else ()), *self.leaving)
+
+    def find_slot(self, revision: str) -> int | None:
+        """The slot of a revision that the table names."""
+        return next((s.slot for s in self.shares if s.program.revision == revision), None)
+
+
+@dataclass(frozen=True)
+class Table:
+    """T as it was read. `intact`: what it holds is what its split says (nobody edited it by hand)."""
+
+    split: Split
+    generation: int
+    rollout: str
+    number: int
+    epoch: int
+    intact: bool = True
+
+
+@dataclass(frozen=True)
+class Confirmation:
+    """How far the routing table has reached the pods.
+
+    `at` is when the last ready pod was seen to use it; None: not yet. `presumed`: Prometheus could not say, but the pods
+    were told long enough ago; good enough to free capacity, never for an analysis window.
+    `refreshed`: every serving pod carries the annotation of this generation.
+    """
+
+    at: float | None = None
+    presumed: bool = False
+    refreshed: bool = True
+
+
+# --- C: capacity --------------------------------------------------------------------------------------------
+
+
+class ArtifactState(StrEnum):
+    """What is known of the bytes that the spec names."""
+
+    READY = "Ready"
+    MISSING = "Missing"
+    MISMATCH = "Mismatch"
+
+
+class LoadState(StrEnum):
+    """What the serving pods make of the canary's program."""
+
+    UNKNOWN = "Unknown"
+    LOADING = "Loading"
+    LOADED = "Loaded"
+    REFUSED = "Refused"
+
+
+@dataclass(frozen=True)
+class Load:
+    """The state of one program over all ready pods; `reason` and `message` when refused."""
+
+    state: LoadState = LoadState.UNKNOWN
+    reason: Reason = Reason.PREPARING
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """Pods of stable's workload, and programs.
+
+    `slots[i]` is the digest of the bytes in slot i, empty when it holds none. `archived` are the digests that have an
+    immutable copy, `available` those whose bytes can be had from somewhere. `drifted` names children that are missing
+    or differ; `leaving` the workloads whose Deployment still runs although stable is another one.
+    """
+
+    ready_pods: int = 0
+    desired_pods: int = 0
+    slots: tuple[str, ...] = ("", "", "")
+    archived: frozenset[str] = frozenset()
+    available: frozenset[str] = frozenset()
+    drifted: tuple[str, ...] = ()
+    leaving: tuple[str, ...] = ()
+    loads: Mapping[str, Load] = field(default_factory=dict)
+
+
+# --- what the user asks for ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Target:
+    """What the spec asks for, and whether its artifact is there. `promoted`: in the rollback window."""
+
+    program: Program
+    artifact: ArtifactState = ArtifactState.READY
+    message: str = ""
+    in_window: bool = False
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why the spec cannot be carried out: reason and a sentence that names the field."""
+
+    reason: Reason
+    message: str
+
+
+@dataclass(frozen=True)
+class Order:
+    """A command that a person gave and nobody has handled yet."""
+
+    command: Command
+    nonce: str
+    at: float
+    argument: str = ""
+
+
+@dataclass(frozen=True)
+class Unmeasured:
+    """Why there is no look: neither good nor bad."""
+
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Judging:
+    """The test's memory before this pass and the look to judge, if there is one.
+
+    `analysis` is None until stable's reference was read. `verdict` is what `decide` makes of the look before its rules run.
+    """
+
+    analysis: Analysis | None = None
+    look: JudgedLook | Unmeasured | None = None
+    verdict: Verdict | None = None
+
+
+@dataclass(frozen=True)
+class Observation:
+    """The world, read once. Nothing else enters a decision."""
+
+    now: float
+    epoch: int
+    name: str
+    deleting: bool = False
+    target: Target | Refusal | None = None
+    queue: bool = False
+    spec_paused: bool = False
+    record: DeploymentRecord = field(default_factory=DeploymentRecord)
+    rollout: Rollout | None = None
+    orphans: tuple[str, ...] = ()
+    """Attempts without a pointer that never began: left by a crash between the two writes of an opening."""
+    pending: Rollout | None = None
+    """The attempt that an opening has created and not yet pointed to."""
+    revisions: Mapping[str, Program] = field(default_factory=dict)
+    """What each ControllerRevision of this deployment says its revision is."""
+    attempts: Mapping[str, int] = field(default_factory=dict)
+    """The highest attempt number of each revision so far."""
+    previous: tuple[str, ...] = ()
+    """Promoted revisions other than stable, the newest first: where `undo` goes."""
+    table: Table | None = None
+    confirmation: Confirmation = field(default_factory=Confirmation)
+    capacity: Capacity = field(default_factory=Capacity)
+    orders: tuple[Order, ...] = ()
+    judging: Judging = field(default_factory=Judging)
+    checkpoint_due: bool = False
+
+
+# --- what is decided ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class CreateRevision:
+    """V: write down what a revision is, before anything refers to it."""
+
+    program: Program
+
+
+@dataclass(frozen=True)
+class CreateRollout:
+    """R: the first half of an opening; the pointer follows in the next pass."""
+
+    to: Program
+    origin: Program
+    attempt: int
+    fast: bool
+
+
+@dataclass(frozen=True)
+class DeleteRollout:
+    """Remove an attempt that never began and does not fit what is wanted now."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Archive:
+    """Keep an immutable copy of a program's bytes."""
+
+    program: Program
+
+
+@dataclass(frozen=True)
+class FillSlot:
+    """C: put a program's bytes where the pods read them. Only into a slot that no table in use names."""
+
+    slot: int
+    program: Program
+
+
+@dataclass(frozen=True)
+class SetSplit:
+    """T: the whole routing table, in one write, then tell the pods."""
+
+    split: Split
+    rollout: str
+    number: int
+
+
+@dataclass(frozen=True)
+class RefreshPods:
+    """Tell the pods again that the table has changed."""
+
+
+@dataclass(frozen=True)
+class RepairChildren:
+    """Create what is missing and revert what was edited: Deployment, Service, budget, source copy."""
+
+
+@dataclass(frozen=True)
+class RemoveWorkload:
+    """Delete the Deployment of a workload that nothing uses any more."""
+
+    workload: str
+
+
+@dataclass(frozen=True)
+class Restamp:
+    """Under a new epoch: stamp R and T, so that every older write in flight dies on its resourceVersion."""
+
+
+Action = (
+    CreateRevision
+    | CreateRollout
+    | DeleteRollout
+    | Archive
+    | FillSlot
+    | SetSplit
+    | RefreshPods
+    | RepairChildren
+    | RemoveWorkload
+    | Restamp
+)
+
+
+@dataclass(frozen=True)
+class Notice:
+    """An Event for people; `warning` for what somebody should look at."""
+
+    reason: Reason | str
+    message: str
+    warning: bool = False
+
+
+@dataclass(frozen=True)
+class Decision:
+    """At most one record, then at most one effect, and what people read meanwhile.
+
+    `wait` is when to look again without any event, in seconds; None: an event or the slow resync will do.
+    `analysis` and `verdict` are the test's after this pass; `analysis` is worth a write of its own only when a checkpoint is due.
+    """
+
+    reason: Reason | str
+    message: str
+    deployment: DeploymentRecord | None = None
+    rollout: RolloutRecord | None = None
+    action: Action | None = None
+    wait: float | None = None
+    notices: tuple[Notice, ...] = ()
+    analysis: Analysis | None = None
+    verdict: Verdict | None = None

@@ -1,0 +1,81 @@
+"""What protects comes before what progresses: a person's abort, a moved spec, a bad program, bad evidence."""
+
+from dspy_operator.api.names import Command
+from dspy_operator.api.reasons import Reason
+from dspy_operator.rollout.ending import build_roll_back
+from dspy_operator.rollout.judging import Action
+from dspy_operator.rollout.model import Decision, LoadState, Observation, Phase, Target
+from dspy_operator.rollout.orders import find_order
+
+
+def somebody_aborts(seen: Observation) -> Decision | None:
+    """`abort`, or `undo` while an attempt is open, which means the same."""
+    order = find_order(seen, Command.ABORT, Command.UNDO)
+    if order is None:
+        return None
+    asked = [
+        o
+        for o in seen.orders
+        if o.command in {Command.ABORT, Command.UNDO, Command.PROMOTE, Command.PROMOTE_FULL}
+    ]
+    return build_roll_back(
+        seen, Phase.ABORTED, Reason.ABORTED, f"Aborted by a person (`{order.command}`)", asked
+    )
+
+
+def the_spec_moved_on(seen: Observation) -> Decision | None:
+    """The spec asks for something else than this attempt: it ends without a judgement on its revision."""
+    rollout, pointer, target = seen.rollout, seen.record.pointer, seen.target
+    if rollout is None or pointer is None or not isinstance(target, Target):
+        return None
+    asked = target.program.revision
+    if asked in {rollout.to.revision, pointer.source}:
+        return None
+    if asked == rollout.origin.revision:
+        message = f"The spec went back to the stable revision {asked}"
+        return build_roll_back(seen, Phase.SUPERSEDED, Reason.SUPERSEDED, message)
+    if seen.queue and not seen.record.is_rejected(asked):
+        return None
+    message = f"The spec moved on to revision {asked} before {rollout.to.revision} was decided"
+    return build_roll_back(seen, Phase.SUPERSEDED, Reason.SUPERSEDED_UNDECIDED, message)
+
+
+def the_canary_is_refused(seen: Observation) -> Decision | None:
+    """Its program cannot be loaded: it never gets any traffic."""
+    rollout = seen.rollout
+    if rollout is None or rollout.record.phase is not Phase.PREPARING:
+        return None
+    load = seen.capacity.loads.get(rollout.to.revision)
+    if load is None or load.state is not LoadState.REFUSED:
+        return None
+    return build_roll_back(seen, Phase.ROLLED_BACK, load.reason, load.message)
+
+
+def the_evidence_is_against_it(seen: Observation) -> Decision | None:
+    """The judge says roll back; also while paused."""
+    verdict = seen.judging.verdict
+    if verdict is None or verdict.action is not Action.ROLL_BACK:
+        return None
+    return build_roll_back(seen, Phase.ROLLED_BACK, str(verdict.reason), verdict.message)
+
+
+def it_never_became_ready(seen: Observation) -> Decision | None:
+    """`readyDeadline` is over. Not being able to see the pods is no reason to reject a program."""
+    rollout = seen.rollout
+    if rollout is None:
+        return None
+    record = rollout.record
+    if record.phase is Phase.PREPARING:
+        load = seen.capacity.loads.get(rollout.to.revision)
+        blind = load is None or load.state is LoadState.UNKNOWN
+    elif record.phase is Phase.PROMOTING:
+        blind = seen.confirmation.presumed or seen.capacity.ready_pods == 0
+    else:
+        return None
+    began = record.started_at or rollout.created_at
+    if blind or (seen.confirmation.at is not None and record.phase is Phase.PROMOTING):
+        return None
+    if seen.now - began < rollout.plan.ready_deadline:
+        return None
+    message = f"Not ready in every pod within {rollout.plan.ready_deadline:.0f} s"
+    return build_roll_back(seen, Phase.ROLLED_BACK, Reason.NOT_READY, message)

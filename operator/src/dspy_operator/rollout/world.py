@@ -1,0 +1,169 @@
+"""Rules that make the world carry out the record: programs, routing table, children, pods.
+
+They hold in every phase: whoever finds a record finishes its work, whoever deletes an object by hand gets it back.
+"""
+
+from dataclasses import replace
+
+from dspy_operator.api.names import SLOTS
+from dspy_operator.api.reasons import Reason
+from dspy_operator.rollout.model import (
+    Archive,
+    Decision,
+    FillSlot,
+    LoadState,
+    Observation,
+    Phase,
+    Program,
+    RefreshPods,
+    RepairChildren,
+    Restamp,
+    SetSplit,
+    Share,
+    Split,
+)
+
+REFRESH_WAIT = 1.0
+"""Seconds until the table is looked for in the pods again."""
+
+_LOWERED = frozenset({Phase.ROLLING_BACK, Phase.ROLLED_BACK, Phase.ABORTED, Phase.SUPERSEDED})
+
+
+def find_stable(seen: Observation) -> Program | None:
+    """What the stable revision is."""
+    return seen.revisions.get(seen.record.stable.revision) if seen.record.stable else None
+
+
+def find_wanted_split(seen: Observation) -> Split | None:
+    """The routing table that the records ask for; None while stable is not known."""
+    stable = find_stable(seen)
+    if stable is None:
+        return None
+    rollout = seen.rollout
+    leaving = tuple(_find_leaving(seen, stable))
+    if seen.record.pointer is None or rollout is None or rollout.record.phase in _LOWERED:
+        return Split(Share(stable, find_slot(seen, stable), 100), None, leaving)
+    weight = rollout.record.weight
+    canary = Share(rollout.to, find_slot(seen, rollout.to, avoid=stable), weight)
+    return Split(Share(stable, find_slot(seen, stable), 100 - weight), canary, leaving)
+
+
+def find_slot(seen: Observation, program: Program, *, avoid: Program | None = None) -> int:
+    """The slot of a program: where the table has it, else where its bytes are, else a free one."""
+    named = seen.table.split.find_slot(program.revision) if seen.table else None
+    if named is not None:
+        return named
+    taken = {share.slot for share in seen.table.split.shares} if seen.table else set()
+    if avoid is not None and seen.table is None:
+        taken = {find_slot(seen, avoid)}
+    if program.sha256 in seen.capacity.slots:
+        return seen.capacity.slots.index(program.sha256)
+    last = next((seen.revisions[r].sha256 for r in seen.previous if r in seen.revisions), None)
+    free = [slot for slot in range(SLOTS) if slot not in taken]
+    return min(free, key=lambda slot: (seen.capacity.slots[slot] == last and last is not None, slot))
+
+
+def _find_leaving(seen: Observation, stable: Program) -> list[Share]:
+    """Shares of workloads that are going: their pods answer until the new ones are ready."""
+    if seen.table is None:
+        return []
+    found: dict[str, Share] = {}
+    for share in seen.table.split.shares:
+        workload = share.program.workload
+        if workload != stable.workload and workload in seen.capacity.leaving:
+            found.setdefault(workload, replace(share, weight=0))
+    return list(found.values())
+
+
+def is_in_use(seen: Observation, slot: int) -> bool:
+    """Whether a pod may still read the slot: the table names it, or an older table may and pods still use that."""
+    if seen.table is None:
+        return False
+    settled = seen.confirmation.at is not None or seen.confirmation.presumed
+    return not settled or slot in {share.slot for share in seen.table.split.shares}
+
+
+def a_program_is_missing(seen: Observation) -> Decision | None:
+    """Keep a copy of each program in use, and put its bytes where the pods read them."""
+    wanted = find_wanted_split(seen)
+    if wanted is None:
+        return None
+    for share in (wanted.stable, *((wanted.canary,) if wanted.canary else ())):
+        program = share.program
+        if program.sha256 not in seen.capacity.available:
+            continue
+        if program.sha256 not in seen.capacity.archived:
+            return Decision(
+                Reason.PREPARING, "Keeping a copy of the program", action=Archive(program), wait=0
+            )
+        if seen.capacity.slots[share.slot] == program.sha256:
+            continue
+        repairs = seen.table is not None and seen.table.split.find_slot(program.revision) == share.slot
+        if repairs or not is_in_use(seen, share.slot):
+            message = f"Handing the program {program.sha256[:12]} to the pods"
+            return Decision(Reason.PREPARING, message, action=FillSlot(share.slot, program), wait=0)
+    return None
+
+
+def table_differs(seen: Observation) -> Decision | None:
+    """Write the routing table that the record asks for. Raising needs a canary that every pod has loaded."""
+    wanted = find_wanted_split(seen)
+    if wanted is None or (seen.table and seen.table.intact and seen.table.split == wanted):
+        return None
+    if wanted.canary and not _may_enter(seen, wanted):
+        if seen.table is not None:
+            return None
+        wanted = Split(replace(wanted.stable, weight=100), None, wanted.leaving)
+    record = seen.rollout.record if seen.rollout else None
+    number = record.number if record else 0
+    name = seen.rollout.name if seen.rollout else ""
+    message = f"Sending {wanted.weight} % to the canary" if wanted.canary else "Sending everything to stable"
+    reason = record.reason if record else Reason.UPDATING_PODS
+    return Decision(reason, message, action=SetSplit(wanted, name, number), wait=REFRESH_WAIT)
+
+
+def _may_enter(seen: Observation, wanted: Split) -> bool:
+    canary = wanted.canary
+    if canary is None:
+        return True
+    if seen.capacity.slots[canary.slot] != canary.program.sha256:
+        return False
+    current = seen.table.split.weight if seen.table else 0
+    return canary.weight <= current or is_canary_ready(seen)
+
+
+def is_canary_ready(seen: Observation) -> bool:
+    """Whether there is a ready pod and every one has the canary's program loaded."""
+    if seen.rollout is None:
+        return False
+    load = seen.capacity.loads.get(seen.rollout.to.revision)
+    return load is not None and load.state is LoadState.LOADED and seen.capacity.ready_pods > 0
+
+
+def a_child_differs(seen: Observation) -> Decision | None:
+    """Create what is missing and revert what was edited."""
+    if not seen.capacity.drifted:
+        return None
+    message = "Restoring " + ", ".join(seen.capacity.drifted)
+    return Decision(Reason.UPDATING_PODS, message, action=RepairChildren(), wait=0)
+
+
+def pods_have_not_seen_the_table(seen: Observation) -> Decision | None:
+    """Tell the pods (again) that the table has changed: the kubelet alone would take a minute."""
+    if seen.confirmation.refreshed or seen.table is None:
+        return None
+    message = "Waiting until every pod uses the new routing table"
+    return Decision(Reason.WEIGHT_NOT_EFFECTIVE, message, action=RefreshPods(), wait=REFRESH_WAIT)
+
+
+def the_epoch_is_new(seen: Observation) -> Decision | None:
+    """A new operator stamps R and T before it decides, so that writes of the old one are refused."""
+    rollout = seen.rollout
+    if rollout is None or not rollout.known:
+        return None
+    if rollout.record.epoch < seen.epoch:
+        record = replace(rollout.record, epoch=seen.epoch)
+        return Decision(record.reason, record.message, rollout=record, wait=0)
+    if seen.table and seen.table.epoch < seen.epoch:
+        return Decision(rollout.record.reason, rollout.record.message, action=Restamp(), wait=0)
+    return None
