@@ -1,0 +1,177 @@
+"""The rows of a query's answer, sorted into pods: whose they are, which to take where a pod was scraped twice.
+
+Called by `reader.py`; pure.
+"""
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from dspy_operator.api.names import Label, Metric, ProgramState
+from dspy_operator.api.reasons import Reason
+from dspy_operator.metrics.queries import DURATION_BUCKET, DURATION_COUNT, READING
+from dspy_operator.metrics.readings import CounterKey, PodReading, ProgramKey
+from dspy_operator.metrics.session import QueryFailed
+from dspy_operator.rollout.model import Unmeasured
+
+WHOSE: Final = frozenset({"__name__", Label.NAMESPACE, Label.POD, Label.PROGRAM, Label.REVISION})
+OWN_LABELS: Final[Mapping[str, frozenset[str]]] = {
+    Metric.HTTP_REQUESTS: frozenset({Label.ROUTE, Label.CODE}),
+    Metric.PROGRAM_ERRORS: frozenset({Label.CLASS}),
+    Metric.FALLBACKS: frozenset({Label.FROM, Label.TO, Label.REASON}),
+    Metric.SCORE_SAMPLES: frozenset({Label.SOURCE}),
+    Metric.SCORE_SUM: frozenset({Label.SOURCE}),
+    Metric.SCORE_SUMSQ: frozenset({Label.SOURCE}),
+    Metric.LM_COST: frozenset({Label.MODEL}),
+    Metric.LM_UNPRICED: frozenset({Label.MODEL}),
+    DURATION_COUNT: frozenset({Label.CACHE}),
+    DURATION_BUCKET: frozenset({Label.CACHE, Label.LE}),
+    Metric.PROGRAM_STATE: frozenset({Label.STATE}),
+}
+"""Per metric the server's own labels; any other was put there by the scrape and tells scrapers apart."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One series: its labels and its value."""
+
+    labels: Mapping[str, str]
+    value: float
+
+    @property
+    def name(self) -> str:
+        """The metric, or `dspy_reading` for the time of a scrape."""
+        return READING if READING in self.labels else self.labels.get("__name__", "")
+
+    @property
+    def key(self) -> ProgramKey:
+        """Whose it is; empty strings where the labels are missing."""
+        return self.labels.get(Label.NAMESPACE, ""), self.labels.get(Label.PROGRAM, "")
+
+    @property
+    def pod(self) -> str:
+        """The pod, or an empty string."""
+        return self.labels.get(Label.POD, "")
+
+    @property
+    def revision(self) -> str:
+        """The revision, or an empty string."""
+        return self.labels.get(Label.REVISION, "")
+
+    @property
+    def own(self) -> tuple[tuple[str, str], ...]:
+        """The labels that the server itself gave this metric."""
+        kept = OWN_LABELS.get(self.name, frozenset())
+        return tuple(sorted((label, value) for label, value in self.labels.items() if label in kept))
+
+    @property
+    def replica(self) -> str:
+        """The labels that the scrape put there, in one string."""
+        known = WHOSE | {READING} | OWN_LABELS.get(self.name, frozenset())
+        foreign = sorted((label, value) for label, value in self.labels.items() if label not in known)
+        return ",".join(f"{label}={value}" for label, value in foreign)
+
+
+def list_rows(result: Iterable[Any]) -> list[Row]:
+    """The rows of an instant vector.
+
+    Raises:
+        QueryFailed: a row has another shape.
+    """
+    try:
+        return [_build_row(item["metric"], item["value"]) for item in result]
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+        raise QueryFailed(f"the answer has a row of another shape ({type(error).__name__})") from error
+
+
+def _build_row(labels: Mapping[Any, Any], value: Sequence[Any]) -> Row:
+    return Row({str(label): str(text) for label, text in labels.items()}, float(value[1]))
+
+
+def split_clock(rows: Iterable[Row]) -> tuple[float, list[Row]]:
+    """The server's time, from the one row without labels, and the other rows.
+
+    Raises:
+        QueryFailed: there is no such row.
+    """
+    others = list(rows)
+    clock = next((row for row in others if not row.labels), None)
+    if clock is None or not math.isfinite(clock.value):
+        raise QueryFailed("the answer does not say its time")
+    others.remove(clock)
+    return clock.value, others
+
+
+def build_pods(rows: Iterable[Row], chosen: Mapping[str, str]) -> Mapping[str, PodReading] | Unmeasured:
+    """All pods of one program.
+
+    Args:
+        rows: the series of that program, whoever scraped them.
+        chosen: per pod the replica that was read last time.
+    """
+    by_pod: dict[str, list[Row]] = {}
+    for row in rows:
+        if row.pod:
+            by_pod.setdefault(row.pod, []).append(row)
+    pods: dict[str, PodReading] = {}
+    for pod, mine in sorted(by_pod.items()):
+        built = _build_pod(mine, chosen.get(pod))
+        if isinstance(built, Unmeasured):
+            return built
+        pods[pod] = built
+    return pods
+
+
+def _build_pod(rows: list[Row], previous: str | None) -> PodReading | Unmeasured:
+    """One pod from one replica: the one of last time while it is there, else the first by name."""
+    replicas = sorted({row.replica for row in rows if row.name == READING} or {row.replica for row in rows})
+    replica = previous if previous in replicas else replicas[0]
+    values: dict[CounterKey, float] = {}
+    for row in rows:
+        if row.replica != replica:
+            continue
+        key = CounterKey(row.name, row.revision, row.own)
+        if key in values:
+            return _unmeasured(f"{row.name} comes twice for the same pod")
+        if not math.isfinite(row.value):
+            return _unmeasured(f"{row.name} is {row.value}")
+        values[key] = row.value
+    return _assemble(values, replica)
+
+
+def _assemble(values: Mapping[CounterKey, float], replica: str) -> PodReading:
+    generation = _find(values, Metric.ROUTES_GENERATION)
+    gauges = {
+        READING,
+        Metric.ROUTES_GENERATION,
+        Metric.ROUTES_APPLIED,
+        Metric.PROGRAM_LOADED,
+        Metric.PROGRAM_STATE,
+    }
+    return PodReading(
+        generation=None if generation is None else int(generation),
+        sampled_at=_find(values, READING),
+        applied_at=_find(values, Metric.ROUTES_APPLIED),
+        loaded={
+            key.revision: value == 1 for key, value in values.items() if key.name == Metric.PROGRAM_LOADED
+        },
+        states=dict(_list_states(values)),
+        counters={key: value for key, value in values.items() if key.name not in gauges},
+        replica=replica,
+    )
+
+
+def _find(values: Mapping[CounterKey, float], name: str) -> float | None:
+    return next((value for key, value in values.items() if key.name == name), None)
+
+
+def _list_states(values: Mapping[CounterKey, float]) -> Iterator[tuple[str, str]]:
+    for key, value in values.items():
+        state = key.get_label(Label.STATE)
+        if key.name == Metric.PROGRAM_STATE and value == 1 and state in set(ProgramState):
+            yield key.revision, state
+
+
+def _unmeasured(message: str) -> Unmeasured:
+    return Unmeasured(Reason.EVIDENCE_MISSING, message)
