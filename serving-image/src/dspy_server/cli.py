@@ -1,0 +1,130 @@
+"""`dspy-server`: `serve` is what the image runs; `verify` and `inspect` look at an artifact without serving it.
+
+Exit codes: 0 well, 1 refused, 2 wrong usage or configuration.
+"""
+
+import argparse
+import asyncio
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from dspy_server import artifact, compat, lifecycle, logs, program
+from dspy_server.contract import Track
+from dspy_server.errors import LoadError, SettingsError
+from dspy_server.routes import FULL_WEIGHT, Route, Table
+from dspy_server.settings import Settings, get_environment, load_settings
+
+OK: Final = 0
+REFUSED: Final = 1
+USAGE: Final = 2
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; the exit code."""
+    options = _build_parser().parse_args(argv)
+    try:
+        return int(options.run(options))
+    except SettingsError as exc:
+        print(f"dspy-server: {exc}", file=sys.stderr)
+        return USAGE
+
+
+def _build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="dspy-server", description="Serves a compiled DSPy program.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    serve = commands.add_parser("serve", help="serve the routing table's programs, or one artifact alone")
+    serve.add_argument("--config", type=Path, metavar="FILE", help="JSON with module, lm, serving, scoring")
+    serve.add_argument("--module", help="package.module:Attribute; with --artifact, without an operator")
+    serve.add_argument("--artifact", type=Path, metavar="FILE", help="the compiled program to serve alone")
+    serve.set_defaults(run=_serve)
+    verify = commands.add_parser("verify", help="check an artifact as the server does before it loads it")
+    verify.add_argument("file", type=Path, metavar="FILE")
+    verify.add_argument("--sha256", required=True, help="the expected digest, 64 hex")
+    verify.add_argument("--module", help="also check the fit to package.module:Attribute")
+    verify.add_argument("--source", type=Path, metavar="FOLDER", help="code to put on sys.path")
+    verify.set_defaults(run=_verify)
+    inspect = commands.add_parser("inspect", help="what an artifact holds, as JSON")
+    inspect.add_argument("file", type=Path, metavar="FILE")
+    inspect.set_defaults(run=_inspect)
+    return parser
+
+
+def _serve(options: argparse.Namespace) -> int:
+    if options.artifact is not None and options.module is None and options.config is None:
+        print("dspy-server: --artifact needs --module, here or in the configuration", file=sys.stderr)
+        return USAGE
+    settings = load_settings(get_environment(), options.config)
+    table = None
+    if options.artifact is not None:
+        table = _build_table(settings, options.module or settings.config.module, options.artifact)
+    logs.configure(settings.config.serving.logs.level, program=settings.process.program)
+    asyncio.run(lifecycle.serve(settings, table))
+    return OK
+
+
+def _build_table(settings: Settings, module: str, path: Path) -> Table:
+    """A table of one route, for a server without an operator; code is also sought in the current folder."""
+    try:
+        digest = artifact.get_digest(program.read_artifact(path))
+    except LoadError as exc:
+        raise SettingsError(f"--artifact: {exc}") from exc
+    if not module:
+        raise SettingsError("module: give --module package.module:Attribute")
+    program.add_source(Path.cwd())
+    process = settings.process
+    route = Route(digest[:10], process.workload, module, digest, Track.STABLE, FULL_WEIGHT, str(path))
+    return Table(1, process.program, "", "", (route,))
+
+
+def _verify(options: argparse.Namespace) -> int:
+    if options.source is not None:
+        program.add_source(options.source)
+    program.add_source(Path.cwd())
+    try:
+        data = program.read_artifact(options.file)
+        module = None if options.module is None else program.build_module(options.module)
+        shape = None if module is None else compat.get_shape(module)
+        checked = artifact.check(data, options.sha256, shape, dspy_version=compat.DSPY_VERSION)
+    except LoadError as exc:
+        for reason in exc.reasons:
+            print(reason, file=sys.stderr)
+        return REFUSED
+    for note in checked.notes:
+        print(f"note: {note}", file=sys.stderr)
+    return OK
+
+
+def _inspect(options: argparse.Namespace) -> int:
+    try:
+        data = program.read_artifact(options.file)
+        digest = artifact.get_digest(data)
+        checked = artifact.check(data, digest, None, dspy_version=compat.DSPY_VERSION)
+    except LoadError as exc:
+        for reason in exc.reasons:
+            print(reason, file=sys.stderr)
+        return REFUSED
+    is_flat = "signature" in checked.state
+    predictors = {artifact.ROOT: checked.state} if is_flat else checked.state
+    report = {
+        "sha256": digest,
+        "bytes": len(data),
+        "dspy": checked.dspy_version,
+        "predictors": {
+            name: {
+                "demos": len(state["demos"]),
+                "fields": [field["prefix"] for field in state["signature"]["fields"]],
+                "instructions": state["signature"]["instructions"],
+            }
+            for name, state in predictors.items()
+        },
+        "notes": list(checked.notes),
+    }
+    print(json.dumps(report, indent=2, ensure_ascii=False))
+    return OK
+
+
+if __name__ == "__main__":
+    sys.exit(main())

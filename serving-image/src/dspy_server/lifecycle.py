@@ -1,0 +1,218 @@
+"""Start and stop of the process: build the parts, serve both ports, and on SIGTERM leave without losing a request.
+
+SIGTERM: `/ready` says 503, a pause until no Service sends any more, stop accepting, drain, flush the scores, close.
+"""
+
+import asyncio
+import contextlib
+import functools
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Final
+
+import uvicorn
+
+from dspy_server import adapter, compat, engine, logs, program, targets, tokens
+from dspy_server.app import Server, build_app, build_metrics_app
+from dspy_server.contract import ScoreSource
+from dspy_server.errors import LoadError
+from dspy_server.limits import Admission
+from dspy_server.metrics import Metrics
+from dspy_server.program import Program
+from dspy_server.routes import Route, Table
+from dspy_server.scoring import FeedbackBox, Function, Scorer
+from dspy_server.settings import Settings, list_without_effect
+from dspy_server.snapshot import KeeperConfig, RouteKeeper
+from dspy_server.targets import LmTarget
+
+VERSION: Final = "0.1.0"
+MIN_THREADS: Final = 32
+BACKLOG: Final = 2048
+FLUSH_SECONDS: Final = 3.0
+KEEP_ALIVE_SECONDS: Final = 75
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A running server's parts, to be closed at the end."""
+
+    server: Server
+    targets: tuple[LmTarget, ...]
+
+
+class _Listener(uvicorn.Server):
+    """uvicorn without its signal handlers: one process, two listeners, one orderly end."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+async def serve(settings: Settings, table: Table | None = None) -> None:
+    """Serve until SIGTERM or SIGINT; `table` takes the place of the watched file (no operator)."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(signum, stop.set)
+    threads = max(MIN_THREADS, settings.config.serving.limits.concurrency)
+    loop.set_default_executor(ThreadPoolExecutor(threads, thread_name_prefix="worker"))
+    parts = build_parts(settings)
+    await compat.warm_up(adapter.build_adapter(parts.server.metrics, parse_retry=False))
+    process = settings.process
+    ask = _build_listener(
+        build_app(parts.server), process.host, process.port, drain=settings.config.lm.timeout
+    )
+    scrape = _build_listener(
+        build_metrics_app(parts.server.metrics), process.host, process.metrics_port, drain=1
+    )
+    background = [
+        asyncio.create_task(_keep(parts.server.keeper, table), name="routes"),
+        asyncio.create_task(parts.server.scorer.run(), name="scores"),
+    ]
+    listeners = [asyncio.create_task(ask.serve()), asyncio.create_task(scrape.serve())]
+    waiting = asyncio.create_task(stop.wait())
+    await asyncio.wait([waiting, *listeners, *background], return_when=asyncio.FIRST_COMPLETED)
+    waiting.cancel()
+    await _drain(parts, settings, ask, listeners[0])
+    scrape.should_exit = True
+    for task in background:
+        task.cancel()
+    results = await asyncio.gather(*listeners, *background, return_exceptions=True)
+    await parts.server.keeper.close()
+    await targets.close_targets(parts.targets)
+    logs.get_logger().info("stopped")
+    _raise_first(results)
+
+
+def _raise_first(results: list[Any]) -> None:
+    for result in results:
+        if isinstance(result, BaseException) and not isinstance(result, asyncio.CancelledError):
+            raise result
+
+
+async def _keep(keeper: RouteKeeper, table: Table | None) -> None:
+    """Watch the table's file; a table that was given is all there is."""
+    if table is not None:
+        keeper.metrics.bind(keeper.get_view)
+        keeper.take(table)
+        await asyncio.Event().wait()
+    await keeper.run()
+
+
+async def _drain(parts: Parts, settings: Settings, ask: uvicorn.Server, listener: asyncio.Task[None]) -> None:
+    """Leave the Service first, then stop accepting, then let requests in progress end, then flush their scores."""
+    logs.get_logger().info("draining")
+    parts.server.draining = True
+    if not listener.done():
+        await asyncio.sleep(settings.process.shutdown_delay)
+        ask.should_exit = True
+        await asyncio.wait([listener])
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(FLUSH_SECONDS):
+            await parts.server.scorer.flush()
+
+
+def build_parts(settings: Settings) -> Parts:
+    """Everything a server is made of; must run on its event loop.
+
+    Raises:
+        SettingsError: a target cannot be built.
+    """
+    loop = asyncio.get_running_loop()
+    config, process = settings.config, settings.process
+    lms = targets.build_targets(settings)
+    metrics = Metrics(process.program, [lm.model for lm in lms], dspy_version=compat.DSPY_VERSION)
+    ask = engine.AsyncFallbackEngine(lms, metrics, timeout=config.lm.timeout, clock=loop.time)
+    chat = adapter.build_adapter(metrics, parse_retry=config.serving.parse_retry)
+    sampling = config.lm.primary.model_dump(include={"temperature", "top_p", "max_tokens"}, exclude_none=True)
+    lm = compat.build_lm(
+        targets.get_lm_name(config.lm), engine.FallbackEngine(ask, loop), ask, sampling=sampling
+    )
+    compat.configure(lm, chat)
+    program.add_source(process.source)
+    clock: Callable[[], float] = time.time  # noqa: TID251 - the server's one clock, handed down from here
+    keys = tokens.find_keys(settings.feedback_key, settings.lm_keys[0])
+    keeper = RouteKeeper(
+        KeeperConfig(
+            process.routes,
+            process.programs_root,
+            process.workload,
+            process.slot_wait,
+            _list_sources(settings, keys),
+        ),
+        functools.partial(_load, settings, chat),
+        metrics,
+        clock,
+    )
+    server = Server(
+        config,
+        keeper,
+        metrics,
+        Scorer(_find_function(config.scoring.function), metrics, sample=config.scoring.sample),
+        FeedbackBox(keys, metrics, clock) if keys is not None else None,
+        Admission(config.serving.limits.concurrency, config.serving.limits.queue),
+        _build_version(settings),
+    )
+    return Parts(server, lms)
+
+
+def _list_sources(settings: Settings, keys: tokens.Keys | None) -> tuple[ScoreSource, ...]:
+    """The score sources that are on: their counters exist at 0 from the start."""
+    sources = [ScoreSource.METRIC] if settings.config.scoring.function else []
+    return (*sources, *([ScoreSource.FEEDBACK] if keys is not None else []))
+
+
+def _load(settings: Settings, chat: Any, data: bytes, route: Route) -> Program:
+    return program.load_program(
+        data,
+        revision=route.revision,
+        sha256=route.sha256,
+        module=route.module,
+        adapter=chat,
+        max_chars=settings.config.serving.limits.max_field_chars,
+    )
+
+
+def _find_function(spec: str) -> Function | None:
+    """The scoring function; one that cannot be found leaves the answers unscored, it does not stop them."""
+    if not spec:
+        return None
+    try:
+        return program.find_function(spec)
+    except LoadError as exc:
+        logs.get_logger().error("scoring_function_missing", reasons=exc.reasons)
+        return None
+
+
+def _build_version(settings: Settings) -> dict[str, Any]:
+    return {
+        "version": VERSION,
+        "dspy": compat.DSPY_VERSION,
+        "python": sys.version.split()[0],
+        "program": settings.process.program,
+        "workload": settings.process.workload,
+        "lm": targets.get_lm_hash(settings.config.lm),
+        "withoutEffect": list_without_effect(settings.config),
+    }
+
+
+def _build_listener(app: Any, host: str, port: int, *, drain: float) -> _Listener:
+    return _Listener(
+        uvicorn.Config(
+            app,
+            host=host,
+            port=port,
+            backlog=BACKLOG,
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
+            timeout_graceful_shutdown=int(drain) + 1,
+            limit_concurrency=None,
+        )
+    )

@@ -1,0 +1,66 @@
+"""The configured LMs, in order: who can answer, with which key, over which connections.
+
+Built once, on the event loop whose connections they keep.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from typing import Final
+
+from dspy_server import compat
+from dspy_server.errors import SettingsError
+from dspy_server.settings import Lm, Settings
+
+_SPARE_CONNECTIONS: Final = 36
+
+
+@dataclass(frozen=True)
+class LmTarget:
+    """One LM.
+
+    Attributes:
+        model: as the user wrote it; the label in metrics and the `model` in answers.
+        wire_model: as its engine wants it.
+    """
+
+    model: str
+    wire_model: str
+    max_tokens: int
+    engine: compat.AsyncEngine
+
+
+def build_targets(settings: Settings) -> tuple[LmTarget, ...]:
+    """The primary and the fallbacks.
+
+    Raises:
+        SettingsError: a model's prefix is unknown and no apiBase is given.
+    """
+    lm = settings.config.lm
+    connections = settings.config.serving.limits.concurrency + _SPARE_CONNECTIONS
+    targets = []
+    for index, (spec, key) in enumerate(zip([lm.primary, *lm.fallbacks], settings.lm_keys, strict=True)):
+        try:
+            engine, wire_model = compat.build_engine(
+                spec.model, spec.api_base, key, timeout=lm.timeout, connections=connections
+            )
+        except ValueError as exc:
+            path = "lm.primary" if index == 0 else f"lm.fallbacks[{index - 1}]"
+            raise SettingsError(f"{path}.model: {exc}") from exc
+        targets.append(LmTarget(spec.model, wire_model, spec.max_tokens, engine))
+    return tuple(targets)
+
+
+def get_lm_hash(lm: Lm) -> str:
+    """12 hex that name this set of targets; no secret goes into it."""
+    return hashlib.sha256(lm.model_dump_json().encode()).hexdigest()[:12]
+
+
+def get_lm_name(lm: Lm) -> str:
+    """The model string that DSPy sees: `served/<lm hash>`, never a provider's name."""
+    return f"served/{get_lm_hash(lm)}"
+
+
+async def close_targets(targets: tuple[LmTarget, ...]) -> None:
+    """Close all connections."""
+    for target in targets:
+        await target.engine.aclose()
