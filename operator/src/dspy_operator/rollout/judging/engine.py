@@ -155,6 +155,8 @@ def get_ln_mean_exp(rows: Iterable[Sequence[float]], missing: int = 0) -> float:
     count = len(cells) + missing
     if count == 0:
         return 0.0
-    highest = max(max(cells, default=0.0), 0.0 if missing else -math.inf)
-    total = sum(math.exp(cell - highest) for cell in cells) + missing * math.exp(-highest)
+    highest = max([*cells, 0.0] if missing else cells)
+    total = sum(math.exp(cell - highest) for cell in cells)
+    if missing:
+        total += missing * math.exp(-highest)
     return highest + math.log(total / count)

@@ -92,7 +92,7 @@ def judge(state: State, look: Look) -> tuple[State, Verdict]:
     kind = _get_kind(state, look)
     clock = _build_clock(state, look, kind)
     state = replace(state, clock=clock, provider_outage=_get_outage(look))
-    if kind is LookKind.USABLE:
+    if kind in {LookKind.USABLE, LookKind.EMPTY}:
         state = _build_measured_state(state, look)
     verdict = build_verdict(state, kind, look.t)
     # The deadline does not run while a person is asked; a look that saw nothing leaves that as it was.
