@@ -33,7 +33,20 @@ LEFT_OUT = (14,)
 OFFICES = (
     *("Lisbon", "Porto", "Madrid", "Seville", "Paris", "Lyon", "Milan", "Turin", "Vienna", "Graz", "Berlin"),
     *("Bremen", "Oslo", "Bergen", "Turku", "Tartu", "Riga", "Vilnius", "Gdynia", "Brno", "Zagreb", "Split"),
-    *("Athens", "Patras", "Dublin", "Cork"),
+    *(
+        "Athens",
+        "Patras",
+        "Dublin",
+        "Cork",
+        "Leeds",
+        "Bristol",
+        "Cardiff",
+        "Ghent",
+        "Liege",
+        "Utrecht",
+        "Breda",
+    ),
+    *("Basel", "Bern", "Aarhus", "Odense", "Malmo", "Uppsala"),
 )
 OFFICE_RULE = (
     "The office in {office} opens at eight, closes at six and answers within two working days; in {office} a "
@@ -98,7 +111,7 @@ def compile_shorter(train: list[dspy.Example]) -> Triage:
 
 
 def compile_verbose(train: list[dspy.Example]) -> Triage:
-    """The second program with the office handbook pasted into its instructions: as good, twice the prompt."""
+    """The second program with the office handbook pasted into its instructions: as good, slower."""
     program = compile_bootstrapped(train)
     handbook = "\n".join(OFFICE_RULE.format(office=office) for office in OFFICES)
     signature = program.route.signature
@@ -111,7 +124,7 @@ RECIPES = (
     Recipe("v2", "bootstrapped: 4 solved + 12 labelled demos", compile_bootstrapped),
     Recipe("v3", "v2 with 4 labels changed: about 20 % worse", compile_mislabelled),
     Recipe("v2-minus2", "v2 with one demo less: about 2 % worse", compile_shorter),
-    Recipe("v2-slow", "v2 with a long handbook: as good, twice the prompt", compile_verbose),
+    Recipe("v2-slow", "v2 with a long handbook: as good, 2.3 times the prompt", compile_verbose),
 )
 
 

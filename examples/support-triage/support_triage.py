@@ -4,8 +4,6 @@
 right queue; `metric` judges it by a label, for optimizers, `dspy.Evaluate` and the regression gate.
 """
 
-from __future__ import annotations
-
 import re
 from typing import Any, Literal
 
