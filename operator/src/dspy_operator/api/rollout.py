@@ -209,7 +209,6 @@ class RolloutStatus(Model):
         description="Every change of phase, step or weight, the newest last.",
         json_schema_extra={"x-kubernetes-list-type": "atomic"},
     )
-    state: JsonText | None = Field(None, description="State of the test, JSON.")
     looks: JsonText | None = Field(
         None, description="Checkpoint and looks since, JSON: replaying them gives the same verdicts."
     )

@@ -30,7 +30,8 @@ LIST_KEYS: Final[Mapping[str, tuple[str, ...]]] = {
 }
 """Lists that merge, and by what; every other list is replaced as a whole."""
 _LIST_DEFAULTS: Final = {"protocol": "TCP"}
-_OUR_PATHS: Final = (PurePosixPath(names.SOURCE_DIR).parent, PurePosixPath("/tmp"))  # noqa: S108  ours to give
+_OUR_FILES: Final = PurePosixPath(names.SOURCE_DIR).parent
+_OUR_SCRATCH: Final = PurePosixPath("/tmp")  # noqa: S108  an emptyDir, the only place to write to
 _SIDECAR_SECURITY: Final[Mapping[str, Any]] = {
     "allowPrivilegeEscalation": False,
     "capabilities": {"drop": ["ALL"]},
@@ -133,9 +134,10 @@ def _check_server(users: Mapping[str, Any], path: str) -> None:
 
 
 def _is_our_path(path: object) -> bool:
-    """Whether a mount would lie on, below or above one of ours."""
+    """Whether a mount would hide one of ours, or lie among our routing table, programs and code."""
     parts = PurePosixPath(str(path)).parts
-    return any(parts[: len(ours.parts)] == ours.parts[: len(parts)] for ours in _OUR_PATHS)
+    hides = any(ours.parts[: len(parts)] == parts for ours in (_OUR_FILES, _OUR_SCRATCH))
+    return hides or parts[: len(_OUR_FILES.parts)] == _OUR_FILES.parts
 
 
 def _refuse(where: str, key: str, entries: Any, reserved: set[str]) -> None:
