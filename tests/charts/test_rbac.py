@@ -1,0 +1,98 @@
+"""What the operator and people may do: the golden tables, in both modes."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+Object = dict[str, Any]
+Render = Callable[..., list[Object]]
+
+ALL = "get list watch create patch delete"
+OPERATOR = {
+    "dspydeployments.dspy-operator.io": "get list watch",
+    "dspydeployments/status.dspy-operator.io": "patch",
+    "dspyrollouts.dspy-operator.io": ALL,
+    "dspyrollouts/status.dspy-operator.io": "patch",
+    "deployments.apps": ALL,
+    "controllerrevisions.apps": ALL,
+    "replicasets.apps": "get list",
+    "services.": ALL,
+    "configmaps.": ALL,
+    "poddisruptionbudgets.policy": ALL,
+    "pods.": "get list watch patch",
+    "events.events.k8s.io": "create patch",
+}
+FORBIDDEN = {"secrets", "pods/exec", "serviceaccounts", "serviceaccounts/token", "nodes", "namespaces"}
+POWERS = {"*", "escalate", "bind", "impersonate", "deletecollection"}
+
+
+def table_of(role: Object) -> dict[str, str]:
+    table: dict[str, str] = {}
+    for rule in role["rules"]:
+        for group in rule["apiGroups"]:
+            for resource in rule["resources"]:
+                key = f"{resource}.{group}"
+                assert key not in table, f"{key} is granted twice"
+                table[key] = " ".join(rule["verbs"])
+    return table
+
+
+def find_role(objects: list[Object], kind: str, name: str) -> Object:
+    (role,) = (o for o in objects if o["kind"] == kind and o["metadata"]["name"] == name)
+    return role
+
+
+@pytest.mark.parametrize(("namespaced", "kind"), [(False, "ClusterRole"), (True, "Role")])
+def test_the_operator_may_do_exactly_this(render: Render, kind: str, *, namespaced: bool) -> None:
+    objects = render({"scope": {"namespaced": namespaced}})
+    role = find_role(objects, kind, "demo-dspy-operator")
+    assert table_of(role) == OPERATOR
+    binding = find_role(objects, f"{kind}Binding", "demo-dspy-operator")
+    assert binding["roleRef"]["kind"] == kind
+    assert binding["subjects"] == [
+        {"kind": "ServiceAccount", "name": "demo-dspy-operator", "namespace": "dspy"}
+    ]
+
+
+def test_its_lease_is_the_only_one_that_it_may_read_or_write(render: Render) -> None:
+    role = find_role(render(), "Role", "demo-dspy-operator-lease")
+    assert role["metadata"]["namespace"] == "dspy"
+    assert role["rules"] == [
+        {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["create"]},
+        {
+            "apiGroups": ["coordination.k8s.io"],
+            "resources": ["leases"],
+            "resourceNames": ["demo-dspy-operator"],
+            "verbs": ["get", "patch", "update"],
+        },
+    ]
+
+
+@pytest.mark.parametrize("namespaced", [False, True])
+def test_no_role_has_a_wildcard_a_secret_or_a_power_over_roles(render: Render, *, namespaced: bool) -> None:
+    roles = [o for o in render({"scope": {"namespaced": namespaced}}) if o["kind"] in {"Role", "ClusterRole"}]
+    operators = [role for role in roles if not role["metadata"]["name"].endswith("-edit")]
+    assert len(roles) == 4
+    for rule in (rule for role in roles for rule in role["rules"]):
+        assert "*" not in [*rule["apiGroups"], *rule["resources"], *rule["verbs"]]
+        assert not FORBIDDEN & set(rule["resources"])
+    for rule in (rule for role in operators for rule in role["rules"]):
+        assert not POWERS & set(rule["verbs"])
+
+
+def test_people_who_may_edit_write_neither_a_status_nor_a_rollout(render: Render) -> None:
+    objects = render()
+    edit = find_role(objects, "ClusterRole", "demo-dspy-operator-edit")
+    assert table_of(edit) == {
+        "dspydeployments.dspy-operator.io": "create update patch delete deletecollection",
+        "dspydeployments/scale.dspy-operator.io": "update patch",
+    }
+    view = find_role(objects, "ClusterRole", "demo-dspy-operator-view")
+    assert set(table_of(view).values()) == {"get list watch"}
+    label = "rbac.authorization.k8s.io/aggregate-to-"
+    aggregated = {
+        name: sorted(key.removeprefix(label) for key in role["metadata"]["labels"] if key.startswith(label))
+        for name, role in (("view", view), ("edit", edit))
+    }
+    assert aggregated == {"view": ["admin", "edit", "view"], "edit": ["admin", "edit"]}
