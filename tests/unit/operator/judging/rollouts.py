@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import Any
 
 from dspy_operator.rollout.judging import (
     Approval,
@@ -63,7 +64,7 @@ def build_scores(n: float, mean: float) -> Counts:
 
 
 def build_score_look(
-    t: float, canary: float, stable: float = 0.8, n: tuple[float, float] = (20, 180), **rest: object
+    t: float, canary: float, stable: float = 0.8, n: tuple[float, float] = (20, 180), **rest: Any
 ) -> Look:
     """One look at the score alone: the means of both arms."""
     metrics = {"score": (build_scores(n[0], canary), build_scores(n[1], stable))}

@@ -79,9 +79,7 @@ def test_a_look_without_samples_changes_nothing_and_is_no_dwell() -> None:
 
 
 def test_a_stable_mean_of_zero_holds_unmeasured() -> None:
-    _, verdict = judge_all(
-        start_rollout(build_config(SCORE)), list_score_looks(200, canary=0.9, stable=0.0)
-    )
+    _, verdict = judge_all(start_rollout(build_config(SCORE)), list_score_looks(200, canary=0.9, stable=0.0))
     assert verdict.metrics[0].verdict is MetricAnswer.UNMEASURED
     assert (verdict.action, verdict.reason) == (Action.HOLD, Reason.EVIDENCE_MISSING)
     assert "stable's mean is 0" in verdict.message
