@@ -123,7 +123,7 @@ def _count_ratio(arm: Arm, increments: Increments) -> Counts | None:
 
 def _count_latency(arm: Arm, increments: Increments) -> Counts | None:
     within = _build_histogram(arm.revision, increments)
-    n = within.get(math.inf)
+    n = within.pop(math.inf, None)
     if n is None:
         return None
     if arm.limits is None:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from dspy_operator.api.names import Metric
+from dspy_operator.api.names import Label, Metric, ScoreSource
 from dspy_operator.api.reasons import Reason
 from dspy_operator.metrics.counting import (
     Arm,
@@ -26,6 +26,9 @@ from dspy_operator.rollout.model import Unmeasured
 
 STALE: Final = 30.0
 """Seconds after which a sample confirms nothing."""
+
+LEAST_SCORES: Final = 20.0
+"""Of stable, before a source is worth judging by."""
 
 COUNTING: Final = frozenset({Metric.HTTP_REQUESTS, Metric.SCORE_SAMPLES, DURATION_COUNT})
 """The n of each metric: a smaller one than before means that the process started anew."""
@@ -148,6 +151,17 @@ def find_confirmation(
     ]
     confirmed = [t for t in times if t is not None]
     return max(confirmed) if confirmed and len(confirmed) == len(times) else None
+
+
+def find_source(reading: Reading, key: ProgramKey, stable: str) -> ScoreSource | None:
+    """The first source of scores (function, judge, feedback) of which stable's pods have counted enough."""
+    counted = dict.fromkeys(ScoreSource, 0.0)
+    for pod in reading.programs.get(key, {}).values():
+        for counter, value in pod.counters.items():
+            if counter.name == Metric.SCORE_SAMPLES and counter.revision == stable:
+                source = counter.get_label(Label.SOURCE)
+                counted |= {one: n + value for one, n in counted.items() if one == source}
+    return next((source for source, n in counted.items() if n >= LEAST_SCORES), None)
 
 
 def list_les(limits: Iterable[LatencyLimits]) -> tuple[str, ...]:

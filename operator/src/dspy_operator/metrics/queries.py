@@ -31,6 +31,7 @@ COUNTERS: Final = (
     Metric.LM_UNPRICED,
     DURATION_COUNT,
 )
+RESERVED: Final = "dspy_"
 INFINITY: Final = "+Inf"
 HISTORY: Final = "24h"
 REGEX_SPECIAL: Final = frozenset("\\.+*?()|[]{}^$")
@@ -71,8 +72,11 @@ def state_query(namespaces: Iterable[str], programs: Iterable[str]) -> str:
 
 
 def counters_query(namespaces: Iterable[str], programs: Iterable[str], series: Iterable[str]) -> str:
-    """Every counter that a look needs, the users' own (`series`) too, histograms apart."""
-    wanted = any_of([*COUNTERS, *series])
+    """Every counter that a look needs, the users' own (`series`) too, histograms apart.
+
+    A user's counter that bears one of the server's own names is left out: it would come twice for everybody.
+    """
+    wanted = any_of([*COUNTERS, *(name for name in series if not name.startswith(RESERVED))])
     return f'{{__name__=~{wanted},{_programs(namespaces, programs)},{Label.REVISION}!=""}}'
 
 
