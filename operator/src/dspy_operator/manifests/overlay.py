@@ -10,6 +10,7 @@ from typing import Any, Final
 from dspy_operator import errors
 from dspy_operator.api import names
 from dspy_operator.manifests.restricted import check_restricted
+from dspy_operator.manifests.shapes import check_shapes
 
 FIELD: Final = "spec.serving.podTemplate"
 
@@ -46,6 +47,7 @@ def merge_pod_template(ours: Mapping[str, Any], users: Mapping[str, Any]) -> dic
     """
     if not users:
         return dict(ours)
+    check_shapes(users, FIELD)
     check_restricted(users, FIELD)
     _check_ours(ours, users)
     merged = _merge_mapping(ours, users, FIELD)

@@ -21,7 +21,6 @@ _VOLUME_KINDS: Final = frozenset(
     }
 )
 _CONTAINER_LISTS: Final = ("containers", "initContainers")
-_LIST_PATHS: Final = ("volumes", *_CONTAINER_LISTS)
 _PROBES: Final = ("livenessProbe", "readinessProbe", "startupProbe")
 _HOOKS: Final = ("postStart", "preStop")
 _RESTRICTED: Final = "is forbidden by Pod Security `restricted`"
@@ -47,7 +46,7 @@ _SELINUX_TYPES: Final = frozenset(
 
 
 def check_restricted(template: Mapping[str, Any], field: str) -> None:
-    """Pass, or refuse the first thing that is forbidden.
+    """Pass, or refuse the first thing that is forbidden; the template has passed `check_shapes`.
 
     Raises:
         errors.InvalidSpec: naming the field below `field`.
@@ -57,38 +56,13 @@ def check_restricted(template: Mapping[str, Any], field: str) -> None:
 
 
 def _list_findings(template: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    for key in ("metadata", "spec"):
-        if not isinstance(template.get(key) or {}, Mapping):
-            yield key, "must be an object"
-            return
     spec = template.get("spec") or {}
-    shape = list(_list_wrong_shapes(spec))
-    if shape:
-        yield from shape
-        return
     yield from _list_in_pod(spec)
     for index, volume in enumerate(spec.get("volumes") or []):
         yield from _list_in_volume(volume, f"spec.volumes[{index}]")
     for kind in _CONTAINER_LISTS:
         for index, container in enumerate(spec.get(kind) or []):
             yield from _list_in_container(container, f"spec.{kind}[{index}]")
-
-
-def _list_wrong_shapes(spec: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    for kind in _LIST_PATHS:
-        entries = spec.get(kind) or []
-        if not isinstance(entries, list):
-            yield f"spec.{kind}", "must be a list"
-            continue
-        for index, entry in enumerate(entries):
-            path = f"spec.{kind}[{index}]"
-            if not isinstance(entry, Mapping) or not isinstance(entry.get("name"), str):
-                yield path, "needs name"
-                continue
-            for key in ("env", "ports", "volumeMounts") if kind in _CONTAINER_LISTS else ():
-                inner = entry.get(key) or []
-                if not isinstance(inner, list) or not all(isinstance(part, Mapping) for part in inner):
-                    yield f"{path}.{key}", "must be a list of objects"
 
 
 def _list_in_pod(spec: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -102,7 +76,7 @@ def _list_in_pod(spec: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     security = _get_object(spec, "securityContext")
     yield from _list_in_security(security, "spec.securityContext")
     for index, sysctl in enumerate(security.get("sysctls") or []):
-        if not isinstance(sysctl, Mapping) or sysctl.get("name") not in _SAFE_SYSCTLS:
+        if sysctl.get("name") not in _SAFE_SYSCTLS:
             yield f"spec.securityContext.sysctls[{index}]", _RESTRICTED
 
 

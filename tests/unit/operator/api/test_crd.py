@@ -80,7 +80,7 @@ def test_every_field_of_spec_and_status_says_what_it_is(plural: str) -> None:
 def test_patterns_are_such_that_go_can_read_them(plural: str) -> None:
     for path, part in list_parts(plural, "string"):
         pattern = part.get("pattern", "")
-        assert re.compile(pattern), path
+        re.compile(pattern)
         assert not re.search(r"\(\?[=!<]|\\\d", pattern), path
 
 

@@ -41,7 +41,11 @@ def test_quantities_are_typed() -> None:
         Decimal("0.03"),
         Decimal("0.70"),
     )
-    assert (latency.type, latency.margin, latency.ceiling) == (MetricType.LATENCY_P95, Decimal("0.2"), 10)
+    assert (latency.type, latency.margin, latency.ceiling) == (
+        MetricType.LATENCY_P95,
+        Decimal("0.2"),
+        Decimal(10),
+    )
     assert (errors.margin, errors.ceiling) == (Decimal("0.01"), Decimal("0.05"))
 
 

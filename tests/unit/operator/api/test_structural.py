@@ -3,13 +3,13 @@
 from typing import Any, Literal
 
 import pytest
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, create_model
 
 from dspy_operator.api.structural import build_structural
 
 
 def schema_of(**fields: Any) -> dict[str, Any]:
-    model = type("Probe", (BaseModel,), {"__annotations__": fields})
+    model = create_model("Probe", **fields)
     properties: dict[str, Any] = build_structural(model.model_json_schema())["properties"]
     return properties
 
