@@ -1,0 +1,126 @@
+"""The commands that look: `get`, `status`, `history`, `explain`."""
+
+import asyncio
+from collections.abc import Sequence
+
+import click
+
+from dspy_operator.cli.access import Cluster, Target, open_cluster
+from dspy_operator.cli.exits import CliError, Exit
+from dspy_operator.cli.options import duration, target_options
+from dspy_operator.cli.render.data import Format, dump
+from dspy_operator.cli.render.explain import explain_lines
+from dspy_operator.cli.render.plain import status_line
+from dspy_operator.cli.render.screen import Screen, print_lines
+from dspy_operator.cli.render.tables import history_table
+from dspy_operator.cli.views.build import deployment_view, rollout_view
+from dspy_operator.cli.views.model import Deployment, Health
+
+POLL = 1.0
+EXITS = {
+    Health.HEALTHY: Exit.HEALTHY,
+    Health.DEGRADED: Exit.DEGRADED,
+    Health.IN_PROGRESS: Exit.IN_PROGRESS,
+}
+
+
+@click.command()
+@click.argument("name", required=False)
+@click.option("-A", "--all-namespaces", "everywhere", is_flag=True, help="List all namespaces.")
+@click.option("-w", "--watch", is_flag=True, help="Go on until interrupted.")
+@click.option("-o", "--output", type=click.Choice([form.value for form in Format]), help="Another form.")
+@target_options
+def get(target: Target, name: str | None, *, everywhere: bool, watch: bool, output: str | None) -> Exit:
+    """Show DSPyDeployments, or one as a tree: steps, revisions, pods, evidence."""
+    if name and everywhere:
+        raise click.UsageError("Give a NAME or -A, not both.")
+    screen = Screen(Format(output) if output else None, namespaces=everywhere)
+    asyncio.run(_get(target, name, screen, everywhere=everywhere, watch=watch))
+    return Exit.HEALTHY
+
+
+async def _get(target: Target, name: str | None, screen: Screen, *, everywhere: bool, watch: bool) -> None:
+    async with open_cluster(target) as cluster:
+        with screen.open(live=watch):
+            while True:
+                if name:
+                    screen.show_one(await cluster.get_view(name), cluster.now)
+                else:
+                    screen.show_many(await _list_views(cluster, everywhere=everywhere), cluster.now)
+                if not watch:
+                    return
+                await asyncio.sleep(POLL)
+
+
+async def _list_views(cluster: Cluster, *, everywhere: bool) -> list[Deployment]:
+    return [deployment_view(found) for found in await cluster.list_deployments(everywhere=everywhere)]
+
+
+@click.command()
+@click.argument("name")
+@click.option("--wait", is_flag=True, help="Wait until it is healthy or degraded.")
+@click.option(
+    "--timeout", type=duration, metavar="DURATION", default="10m", show_default=True, help="How long to wait."
+)
+@target_options
+def status(target: Target, name: str, *, wait: bool, timeout: float) -> Exit:
+    """Exit 0 if healthy, 1 if degraded, 2 if in progress or timed out: for pipelines."""
+    view = asyncio.run(_status(target, name, timeout if wait else 0.0))
+    print_lines([status_line(view)])
+    return EXITS[view.health]
+
+
+async def _status(target: Target, name: str, timeout: float) -> Deployment:  # noqa: ASYNC109  shown while it waits
+    async with open_cluster(target) as cluster:
+        ends = asyncio.get_running_loop().time() + timeout
+        said = ""
+        while True:
+            view = deployment_view(await cluster.get_deployment(name))
+            over = asyncio.get_running_loop().time() >= ends
+            if view.health is not Health.IN_PROGRESS or over:
+                return view
+            if (line := status_line(view)) != said:
+                print_lines([line])
+                said = line
+            await asyncio.sleep(POLL)
+
+
+@click.command()
+@click.argument("name")
+@click.option("-o", "--output", type=click.Choice(["json", "yaml"]), help="Another form.")
+@target_options
+def history(target: Target, name: str, output: str | None) -> Exit:
+    """List the attempts and why each ended."""
+
+    async def read() -> tuple[Sequence[dict[str, object]], float]:
+        async with open_cluster(target) as cluster:
+            return await cluster.list_rollouts(await cluster.get_deployment(name)), cluster.now
+
+    found, now = asyncio.run(read())
+    views = [rollout_view(rollout) for rollout in found]
+    print_lines([dump(views, Format(output))] if output else history_table(views, now))
+    return Exit.HEALTHY
+
+
+@click.command()
+@click.argument("name")
+@click.option("--rollout", metavar="NAME", help="An attempt of `history`; by default the open or last one.")
+@click.option("-o", "--output", type=click.Choice(["json", "yaml"]), help="Another form.")
+@target_options
+def explain(target: Target, name: str, rollout: str | None, output: str | None) -> Exit:
+    """Say by which rule and which numbers a rollout was decided, or is not yet."""
+
+    async def read() -> tuple[dict[str, object] | None, float]:
+        async with open_cluster(target) as cluster:
+            deployment = await cluster.get_deployment(name)
+            if rollout is not None:
+                return await cluster.find_rollout(deployment, rollout), cluster.now
+            return await cluster.find_current_rollout(deployment), cluster.now
+
+    found, now = asyncio.run(read())
+    if found is None:
+        what = f"has no rollout {rollout}" if rollout else "had no rollout yet: there is nothing to explain"
+        raise CliError(f"{name} {what}; `kubectl dspy history {name}` lists them.", Exit.USAGE)
+    view = rollout_view(found)
+    print_lines([dump(view, Format(output))] if output else explain_lines(view, now))
+    return Exit.HEALTHY

@@ -1,0 +1,1 @@
+"""Views drawn for people: with colour and boxes on a terminal, as plain lines elsewhere."""
