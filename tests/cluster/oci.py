@@ -1,6 +1,6 @@
 """Container images written by hand: layers are plain tar files, an archive is a tar of blobs.
 
-No daemon, no registry. An archive is both an OCI layout and what `docker load` reads: containerd, kind and crane take it.
+No daemon, no registry. An archive is an OCI layout and also what `docker load` reads: containerd, kind, crane take it.
 """
 
 import hashlib
@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
+
+from tests.cluster.state import write_atomically
 
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 LAYER_TYPE = "application/vnd.oci.image.layer.v1.tar"
@@ -54,7 +56,7 @@ def get_architecture() -> str:
     return ARCHITECTURES[platform.machine()]
 
 
-def write_layer(path: Path, root: Path, prefix: str = "", keep: Callable[[str], bool] | None = None) -> Layer:
+def write_layer(path: Path, root: Path, prefix: str = "", keep: Callable[[str], bool] | None = None) -> None:
     """Write a directory as a layer: same content, same bytes.
 
     Args:
@@ -78,13 +80,15 @@ def write_layer(path: Path, root: Path, prefix: str = "", keep: Callable[[str], 
             tar.addfile(folder)
         for child in [root] if prefix else sorted(root.iterdir()):
             tar.add(child, prefix or child.name, filter=normalise)
-    return read_layer(path)
 
 
 def read_layer(path: Path) -> Layer:
-    """A layer that was written before."""
-    with path.open("rb") as file:
-        return Layer(path, "sha256:" + hashlib.file_digest(file, "sha256").hexdigest())
+    """A finished layer; its digest is computed once and kept beside it."""
+    known = path.with_suffix(".digest")
+    if not known.exists():
+        with path.open("rb") as file:
+            write_atomically(known, "sha256:" + hashlib.file_digest(file, "sha256").hexdigest())
+    return Layer(path, known.read_text())
 
 
 def build_manifest(layers: Sequence[Layer], runtime: Runtime) -> tuple[bytes, bytes]:
@@ -98,7 +102,8 @@ def build_manifest(layers: Sequence[Layer], runtime: Runtime) -> tuple[bytes, by
         }
     )
     blobs = [
-        {"mediaType": LAYER_TYPE, "digest": layer.digest, "size": layer.path.stat().st_size} for layer in layers
+        {"mediaType": LAYER_TYPE, "digest": layer.digest, "size": layer.path.stat().st_size}
+        for layer in layers
     ]
     manifest = {
         "schemaVersion": 2,
@@ -126,7 +131,9 @@ def write_archive(path: Path, reference: str, layers: Sequence[Layer], runtime: 
     temporary = path.with_suffix(".new")
     with tarfile.open(temporary, "w") as tar:
         add_bytes(tar, "oci-layout", encode({"imageLayoutVersion": "1.0.0"}))
-        add_bytes(tar, "index.json", encode({"schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": [entry]}))
+        add_bytes(
+            tar, "index.json", encode({"schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": [entry]})
+        )
         add_bytes(tar, "manifest.json", encode([docker]))
         for blob in (manifest, config):
             add_bytes(tar, blob_path(digest(blob)), blob)

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
-
 from tests.cluster.processes import ClusterError
 from tests.cluster.state import write_atomically
 
@@ -47,7 +46,9 @@ class Pki:
         """Make the authority and the service accounts' key pair when they are missing."""
         self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         if not self.ca.exists():
-            self._issue("ca", "/CN=dspy-local-ca", [], ["-addext", "keyUsage=critical,keyCertSign,digitalSignature"])
+            self._issue(
+                "ca", "/CN=dspy-local-ca", [], ["-addext", "keyUsage=critical,keyCertSign,digitalSignature"]
+            )
         public = self.service_account_key.with_suffix(".pub")
         if not public.exists():
             key = str(self.service_account_key)
@@ -89,7 +90,15 @@ class Pki:
 
     def _issue(self, name: str, subject: str, authority: list[str], extensions: list[str]) -> None:
         temporary = self.certificate(name).with_suffix(".new")
-        new_key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-noenc", "-keyout", str(self.key(name))]
+        new_key = [
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:P-256",
+            "-noenc",
+            "-keyout",
+            str(self.key(name)),
+        ]
         openssl(
             *("req", "-x509", "-days", DAYS, "-subj", subject, *new_key),
             *(*authority, *extensions, "-out", str(temporary)),

@@ -65,7 +65,11 @@ class Process:
         return int(record["pid"]) if alive else None
 
     def start(
-        self, argv: Sequence[str | Path], environment: Mapping[str, str] | None = None, *, die_with_us: bool = False
+        self,
+        argv: Sequence[str | Path],
+        environment: Mapping[str, str] | None = None,
+        *,
+        die_with_us: bool = False,
     ) -> None:
         """Start it unless it runs.
 

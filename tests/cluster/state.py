@@ -58,13 +58,13 @@ def write_atomically(path: Path, content: str, mode: int = 0o644) -> None:
     temporary.replace(path)
 
 
-def choose_ports(file: Path, names: Iterable[str], address: str = "127.0.0.1") -> dict[str, int]:
-    """Pick a free port for each name once, and give the same ones at every later call."""
+def choose_ports(file: Path, names: Iterable[str]) -> dict[str, int]:
+    """Pick a port that is free on every address for each name once, and give the same ones at every later call."""
     if file.exists():
         ports: dict[str, int] = json.loads(file.read_text())
         if set(names) <= ports.keys():
             return ports
-    sockets = {name: socket.create_server((address, 0)) for name in names}
+    sockets = {name: socket.create_server(("", 0)) for name in names}
     ports = {name: opened.getsockname()[1] for name, opened in sockets.items()}
     for opened in sockets.values():
         opened.close()

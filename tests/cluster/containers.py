@@ -1,0 +1,54 @@
+"""Our own containerd, asked through `ctr`: its images, and the containers that are left when the kubelet is gone."""
+
+import json
+from pathlib import Path
+
+from tests.cluster.debian import run
+from tests.cluster.host import is_done
+from tests.cluster.node import SOCKET
+from tests.cluster.processes import ClusterError
+
+CTR = ("ctr", "--address", str(SOCKET), "--namespace", "k8s.io")
+
+
+def is_ready() -> bool:
+    """Whether containerd answers."""
+    return is_done(*CTR, "version")
+
+
+def choose_snapshotter(content: Path) -> str:
+    """`overlayfs`, or `native` where the directory lies on an overlay itself (a checkout inside a container)."""
+    content.mkdir(parents=True, exist_ok=True)
+    kind = run("stat", "--file-system", "--format=%T", content).strip()
+    return "native" if kind == "overlayfs" else "overlayfs"
+
+
+def list_images() -> set[str]:
+    """The references of all images."""
+    return set(run(*CTR, "images", "ls", "-q").split())
+
+
+def import_image(archive: Path) -> None:
+    """Import an image's archive and unpack it."""
+    run(*CTR, "images", "import", archive)
+
+
+def delete_containers() -> list[Path]:
+    """Kill and delete all containers; returns the network namespaces that their pods had."""
+    namespaces = set()
+    for container in run(*CTR, "containers", "ls", "-q").split():
+        namespaces |= find_namespaces(container)
+        is_done(*CTR, "tasks", "kill", "--signal", "SIGKILL", "--all", container)
+        is_done(*CTR, "tasks", "delete", "--force", container)
+        is_done(*CTR, "containers", "delete", container)
+    left = run(*CTR, "containers", "ls", "-q").split()
+    if left:
+        raise ClusterError(f"{len(left)} containers do not end: {' '.join([*CTR, 'containers', 'ls'])}")
+    return sorted(namespaces)
+
+
+def find_namespaces(container: str) -> set[Path]:
+    """The network namespace in a container's specification, as a set of at most one."""
+    spec = json.loads(run(*CTR, "containers", "info", container))["Spec"]
+    paths = [entry.get("path", "") for entry in spec["linux"]["namespaces"] if entry["type"] == "network"]
+    return {Path(path) for path in paths if "netns/" in path}

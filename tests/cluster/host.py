@@ -1,0 +1,143 @@
+"""What the local node changes on the machine outside its own directory, and how each change is undone.
+
+An address on `lo`, a bridge, a few iptables rules and kernel settings; mounts, cgroups and network namespaces of pods.
+"""
+
+import contextlib
+import json
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+from tests.cluster.control_plane import POD_RANGE
+from tests.cluster.debian import run
+from tests.cluster.node import BRIDGE, NETWORK, NODE_ADDRESS, RUN
+from tests.cluster.processes import ClusterError
+from tests.cluster.state import write_atomically
+
+COMMENT = ["-m", "comment", "--comment", "dspy-cluster"]
+RULES = (
+    ("nat", "POSTROUTING", ["-s", POD_RANGE, "!", "-d", POD_RANGE, *COMMENT, "-j", "MASQUERADE"]),
+    ("filter", "FORWARD", ["-i", BRIDGE, *COMMENT, "-j", "ACCEPT"]),
+    ("filter", "FORWARD", ["-o", BRIDGE, *COMMENT, "-j", "ACCEPT"]),
+)
+SETTINGS = {"net/ipv4/ip_forward": "1", "net/bridge/bridge-nf-call-iptables": "1"}
+# Changed by kubelet and kube-proxy themselves, so they are put back too.
+FOREIGN_SETTINGS = (
+    "vm/overcommit_memory",
+    "kernel/panic",
+    "kernel/panic_on_oops",
+    "net/ipv4/conf/all/route_localnet",
+)
+KUBELET_LINKS = Path("/var/log/containers")
+KUBELET_DIRECTORY = Path("/var/lib/kubelet")
+CGROUPS = Path("/sys/fs/cgroup")
+
+
+def is_done(*command: str) -> bool:
+    """Whether a command ends with 0."""
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
+def has_address() -> bool:
+    """Whether the node's address is on `lo`."""
+    return f" {NODE_ADDRESS}/" in run("ip", "-4", "addr", "show", "dev", "lo")
+
+
+def prepare_network(state: Path) -> None:
+    """Add the node's address, the rules and the kernel settings; remember what the settings were."""
+    if not has_address():
+        run("ip", "addr", "add", f"{NODE_ADDRESS}/32", "dev", "lo")
+    if not (Path("/proc/sys") / "net/bridge").exists():
+        is_done("modprobe", "br_netfilter")
+    remember_settings(state / "settings.json")
+    for name, value in SETTINGS.items():
+        (Path("/proc/sys") / name).write_text(value)
+    for table, chain, rule in RULES:
+        if not is_done("iptables", "-w", "-t", table, "-C", chain, *rule):
+            run("iptables", "-w", "-t", table, "-I", chain, *rule)
+
+
+def remember_settings(file: Path) -> None:
+    """Note the kernel settings as they were before the first start."""
+    if not file.exists():
+        paths = {name: Path("/proc/sys") / name for name in (*SETTINGS, *FOREIGN_SETTINGS)}
+        values = {name: path.read_text().strip() for name, path in paths.items() if path.exists()}
+        write_atomically(file, json.dumps(values))
+
+
+def restore_network(state: Path) -> None:
+    """Undo `prepare_network`, and take the bridge away."""
+    for table, chain, rule in RULES:
+        while is_done("iptables", "-w", "-t", table, "-D", chain, *rule):
+            pass
+    if (Path("/sys/class/net") / BRIDGE).exists():
+        run("ip", "link", "delete", BRIDGE)
+    if has_address():
+        run("ip", "addr", "del", f"{NODE_ADDRESS}/32", "dev", "lo")
+    file = state / "settings.json"
+    if file.exists():
+        for name, value in json.loads(file.read_text()).items():
+            (Path("/proc/sys") / name).write_text(value)
+        file.unlink()
+
+
+def delete_namespaces(namespaces: list[Path]) -> None:
+    """Remove pods' network namespaces; their ends of the bridge go with them."""
+    for namespace in namespaces:
+        if namespace.parent == Path("/var/run/netns") or namespace.parent == Path("/run/netns"):
+            is_done("umount", "-l", str(namespace))
+            namespace.unlink(missing_ok=True)
+
+
+def list_mounts(mountinfo: str, roots: list[Path]) -> list[str]:
+    """The mount points below some directories, longest first, from the text of `/proc/self/mountinfo`."""
+    points = [line.split()[4].encode().decode("unicode_escape") for line in mountinfo.splitlines()]
+    below = [point for point in points if any(Path(point).is_relative_to(root) for root in roots)]
+    return sorted(below, key=len, reverse=True)
+
+
+def unmount(roots: list[Path]) -> None:
+    """Unmount everything below some directories; ClusterError names what stays."""
+    for point in list_mounts(Path("/proc/self/mountinfo").read_text(), roots):
+        if not is_done("umount", point):
+            is_done("umount", "-l", point)
+    left = list_mounts(Path("/proc/self/mountinfo").read_text(), roots)
+    if left:
+        raise ClusterError(f"Still mounted: {', '.join(left)}; unmount it by hand, then run this again.")
+
+
+def list_pod_cgroups() -> list[Path]:
+    """The kubelet's cgroups of pods: one per hierarchy on cgroup v1, one in all on v2."""
+    return [*CGROUPS.glob("kubepods*"), *CGROUPS.glob("*/kubepods*")]
+
+
+def delete_cgroups() -> None:
+    """Remove the pods' cgroups, once their processes are gone."""
+    deadline = time.monotonic() + 10
+    while list_pod_cgroups() and time.monotonic() < deadline:
+        for root in list_pod_cgroups():
+            folders = sorted(
+                (path for path in root.rglob("*") if path.is_dir()), key=lambda path: len(path.parts)
+            )
+            for folder in [*reversed(folders), root]:
+                with contextlib.suppress(OSError):  # still has a process: the next round
+                    folder.rmdir()
+        time.sleep(0.1)
+    if list_pod_cgroups():
+        raise ClusterError(f"Processes are left in {list_pod_cgroups()[0]}: end them, then run this again.")
+
+
+def delete_traces(state: Path, *, had_kubelet_directory: bool) -> None:
+    """Remove what the programs wrote at fixed places."""
+    for link in KUBELET_LINKS.glob("*"):
+        if link.is_symlink() and link.readlink().is_relative_to(state):
+            link.unlink()
+    with contextlib.suppress(OSError):  # not empty, or not there: not ours alone
+        KUBELET_LINKS.rmdir()
+    for result in Path("/var/lib/cni/results").glob(f"{NETWORK}-*"):
+        result.unlink()
+    if not had_kubelet_directory:
+        shutil.rmtree(KUBELET_DIRECTORY, ignore_errors=True)
+    shutil.rmtree(RUN, ignore_errors=True)

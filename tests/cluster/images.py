@@ -1,0 +1,254 @@
+"""The images that run in the cluster: the operator, the server, plain Python, Prometheus.
+
+A tag is the hash of the content; what is slow (base, packages) is a layer of its own, cached by what it is made of.
+"""
+
+import hashlib
+import platform
+import shutil
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.cluster.builds import tool
+from tests.cluster.debian import (
+    BASE_PACKAGES,
+    get_prometheus_version,
+    is_wanted,
+    make_base_root,
+    run,
+    unpack_prometheus,
+)
+from tests.cluster.oci import (
+    Layer,
+    Runtime,
+    build_manifest,
+    digest,
+    encode,
+    read_layer,
+    write_archive,
+    write_layer,
+)
+from tests.cluster.processes import ClusterError
+from tests.cluster.state import REPOSITORY, get_cache, locked, step
+from tests.cluster.versions import get_version
+
+APPLICATION = "opt/app"
+PACKAGES = "opt/packages"
+PYTHON_ENVIRONMENT = {
+    "PYTHONPATH": f"/{APPLICATION}:/{PACKAGES}",
+    "PYTHONDONTWRITEBYTECODE": "1",
+    "PYTHONUNBUFFERED": "1",
+    "HOME": "/tmp",
+}
+LAYOUT = "2"  # part of every layer's key: raise it when this file makes layers differently
+
+
+@dataclass(frozen=True)
+class Program:
+    """One of our two programs as an image."""
+
+    name: str
+    source: str
+    lock: str
+    runtime: Runtime
+
+
+PROGRAMS = (
+    Program(
+        "dspy-operator",
+        "operator/src",
+        "locks/operator.txt",
+        Runtime(("python3", "-m", "dspy_operator"), ("run",), PYTHON_ENVIRONMENT),
+    ),
+    Program(
+        "dspy-server",
+        "serving-image/src",
+        "locks/server.txt",
+        Runtime(("python3", "-m", "dspy_server.cli"), ("serve",), PYTHON_ENVIRONMENT),
+    ),
+)
+PYTHON = Runtime(("python3",), (), {name: PYTHON_ENVIRONMENT[name] for name in ("PYTHONUNBUFFERED", "HOME")})
+PROMETHEUS = Runtime(("/usr/bin/prometheus",))
+PAUSE = Runtime(("/pause",))
+NAMES = (*(program.name for program in PROGRAMS), "python", "prometheus")
+
+
+def get_directory() -> Path:
+    """Where layers and archives are kept."""
+    directory = get_cache() / "images"
+    directory.mkdir(parents=True, exist_ok=True)
+    return directory
+
+
+def build_archives(names: Iterable[str] = NAMES) -> dict[str, Path]:
+    """Build the images that are out of date; the archives by name (their reference is inside, `get_reference`)."""
+    with locked("images"):
+        return {name: archive(name, *get_content(name)) for name in names}
+
+
+def get_content(name: str) -> tuple[list[Layer], Runtime]:
+    """The layers of one image, built where they are missing, and what it does when it starts."""
+    base = get_base_layer()
+    match name:
+        case "python":
+            return [base], PYTHON
+        case "prometheus":
+            return [base, get_prometheus_layer()], PROMETHEUS
+        case _:
+            program = next(program for program in PROGRAMS if program.name == name)
+            return [base, *get_program_layers(program)], program.runtime
+
+
+def build_pause_archive() -> Path:
+    """The image of the process that holds a pod's network; its reference is always `localhost/pause:1`."""
+    binary = tool("pause")
+    path = get_directory() / "pause.tar"
+    with locked("images"):
+        layer = get_layer(
+            "pause", digest(binary.read_bytes()), lambda root: shutil.copy2(binary, root / "pause")
+        )
+        write_archive(path, "localhost/pause:1", [layer], PAUSE)
+    return path
+
+
+def archive(name: str, layers: list[Layer], runtime: Runtime) -> Path:
+    """Write one image below its content's hash, unless it is there; older ones of the name go."""
+    manifest, _ = build_manifest(layers, runtime)
+    tag = digest(manifest).removeprefix("sha256:")[:12]
+    path = get_directory() / f"{name}-{tag}.tar"
+    if not path.exists():
+        with step(f"image {name}:{tag}"):
+            write_archive(path, f"localhost/{name}:{tag}", layers, runtime)
+        for old in get_directory().glob(f"{name}-{'?' * 12}.tar"):
+            if old != path:
+                old.unlink()
+    return path
+
+
+def get_base_root() -> Path:
+    """The unpacked base, made once per Debian release."""
+    key = short_hash(LAYOUT, get_version("DEBIAN"), get_version("PYTHON"), platform.machine(), *BASE_PACKAGES)
+    root = get_directory() / f"base-{key}"
+    if not root.exists():
+        with step("base root (Debian with Python)"):
+            make_base_root(root)
+    return root
+
+
+def get_base_layer() -> Layer:
+    """The base as a layer."""
+    root = get_base_root()
+    path = get_directory() / f"layer-{root.name}.tar"
+    if not path.exists():
+        with step("layer base"):
+            temporary = path.with_suffix(".new")
+            write_layer(temporary, root, keep=is_wanted)
+            temporary.rename(path)
+    return read_layer(path)
+
+
+def get_layer(name: str, key: str, fill: Callable[[Path], object], prefix: str = "") -> Layer:
+    """A layer by its key: `fill` puts its files into an empty directory, inside the base so that chroot sees them."""
+    path = get_directory() / f"layer-{name}-{short_hash(LAYOUT, key, prefix)}.tar"
+    if not path.exists():
+        root = get_base_root() / "build" / name
+        shutil.rmtree(root, ignore_errors=True)
+        root.mkdir(parents=True)
+        with step(f"layer {name}"):
+            fill(root)
+            temporary = path.with_suffix(".new")
+            write_layer(temporary, root, prefix)
+            for old in get_directory().glob(f"layer-{name}-{'?' * 12}.*"):
+                if old != temporary:
+                    old.unlink()
+            temporary.rename(path)
+            shutil.rmtree(root)
+    return read_layer(path)
+
+
+def get_program_layers(program: Program) -> list[Layer]:
+    """Third-party packages from the lock file, and our own source: a change of ours makes the thin one anew."""
+    base = get_base_root().name
+    lock = REPOSITORY / program.lock
+    packages = get_layer(
+        f"{program.name}-packages",
+        base + lock.read_text(),
+        lambda root: install_locked(lock, root),
+        PACKAGES,
+    )
+    source = REPOSITORY / program.source
+    application = get_layer(
+        f"{program.name}-source",
+        base + hash_tree(source),
+        lambda root: copy_source(source, root),
+        APPLICATION,
+    )
+    return [packages, application]
+
+
+def install_locked(lock: Path, root: Path) -> None:
+    """Install what a lock file names, for the image's Python, not ours."""
+    uv = REPOSITORY / ".venv" / "bin" / "uv"
+    if not uv.exists():
+        raise ClusterError(f"{uv} is missing: run `make install` first.")
+    run(
+        *(uv, "pip", "install", "--quiet", "--require-hashes", "--no-deps", "--only-binary", ":all:"),
+        *(
+            "--python-version",
+            get_version("PYTHON"),
+            "--python-platform",
+            f"{platform.machine()}-manylinux_2_28",
+        ),
+        *("--target", root, "-r", lock),
+    )
+    shutil.rmtree(root / "bin", ignore_errors=True)
+    (root / ".lock").unlink(missing_ok=True)
+    compile_bytecode(root, PACKAGES)
+
+
+def copy_source(source: Path, root: Path) -> None:
+    """Copy our own package."""
+    shutil.copytree(
+        source, root, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info")
+    )
+    for path in root.rglob("*"):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+    compile_bytecode(root, APPLICATION)
+
+
+def compile_bytecode(root: Path, prefix: str) -> None:
+    """Compile with the image's own Python: the same bytes each time, as no date is in them."""
+    base = get_base_root()
+    inside = f"/{root.relative_to(base)}"
+    run(
+        *(
+            "chroot",
+            base,
+            "python3",
+            "-m",
+            "compileall",
+            "-q",
+            "-j",
+            "2",
+            "--invalidation-mode",
+            "unchecked-hash",
+        ),
+        *("-s", inside, "-p", f"/{prefix}", inside),
+    )
+
+
+def get_prometheus_layer() -> Layer:
+    """Debian's Prometheus, at the version that apt offers."""
+    return get_layer("prometheus", get_prometheus_version(), unpack_prometheus)
+
+
+def hash_tree(root: Path) -> str:
+    """The hash of the names and bytes of all source files below a directory."""
+    files = sorted(path for path in root.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    return digest(encode([[str(path.relative_to(root)), digest(path.read_bytes())] for path in files]))
+
+
+def short_hash(*parts: str) -> str:
+    """Twelve hex digits that stand for some text."""
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:12]
