@@ -281,17 +281,19 @@ async def _stop(server: asyncio.Server) -> None:
     await asyncio.gather(*connections, return_exceptions=True)
 
 
-async def _serve(host: str, port: int) -> None:
-    read = os.environ.get
-    provider = Provider(
-        float(read("LATENCY", "0")),
-        float(read("LATENCY_PER_1K_TOKENS", "0")),
-        float(read("LATENCY_JITTER", "0")),
+def read_provider() -> Provider:
+    """A provider with the latency that the environment sets."""
+    latency, per_1k, jitter = (
+        float(os.environ.get(name, "0")) for name in ("LATENCY", "LATENCY_PER_1K_TOKENS", "LATENCY_JITTER")
     )
+    return Provider(latency, per_1k, jitter)
+
+
+async def _serve(host: str, port: int) -> None:
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
-    server = await start_server(provider, host, port)
+    server = await start_server(read_provider(), host, port)
     print(f"in-context learner on {server.sockets[0].getsockname()}", flush=True)
     await stopped.wait()
     await _stop(server)

@@ -23,7 +23,6 @@ def build_traffic_objects(
     options: tuple[str, ...] = (),
 ) -> list[dict[str, Any]]:
     """ConfigMap and Pod of that name; `options` are more arguments of the client, like `--feedback 0.2`."""
-    metadata = {"name": name, "namespace": namespace, "labels": {"app.kubernetes.io/name": name}}
     files = {"client.py": HERE / "client.py", "tickets.py": TICKETS}
     code = {file: path.read_text() for file, path in files.items()}
     command = [
@@ -38,9 +37,18 @@ def build_traffic_objects(
         *options,
     ]
     return [
-        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": code},
-        {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": _build_spec(name, image, command)},
+        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": _build_metadata(namespace, name), "data": code},
+        {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": _build_metadata(namespace, name),
+            "spec": _build_spec(name, image, command),
+        },
     ]
+
+
+def _build_metadata(namespace: str, name: str) -> dict[str, Any]:
+    return {"name": name, "namespace": namespace, "labels": {"app.kubernetes.io/name": name}}
 
 
 def _build_spec(name: str, image: str, command: list[str]) -> dict[str, Any]:
