@@ -92,6 +92,14 @@ def test_a_drop_of_exactly_the_margin_passes() -> None:
     assert verdict.action is Action.ADVANCE
 
 
+def test_a_drop_whose_last_bit_is_above_the_margin_passes() -> None:
+    config = build_config(replace(SCORE, min_samples=20), mode=Mode.THRESHOLD)
+    _, verdict = judge(start_rollout(config), build_score_look(30, 0.8 * 0.95, n=(20, 180)))
+    assert verdict.metrics[0].drop is not None
+    assert verdict.metrics[0].drop > 0.05
+    assert verdict.action is Action.ADVANCE
+
+
 def test_a_drop_above_the_margin_violates_the_literal_rule() -> None:
     config = build_config(SCORE, mode=Mode.THRESHOLD)
     _, verdict = judge(start_rollout(config), build_score_look(30, 0.7599, n=(100, 900)))

@@ -1,5 +1,6 @@
 """Gates, approvals, deadlines with every policy, pause, bake."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -116,6 +117,14 @@ def test_an_empty_look_does_not_close_an_open_gate() -> None:
     state, verdict = judge(state, Look(t=60))
     assert verdict.gate_open
     assert state.clock.is_waiting
+
+
+def test_an_outage_while_a_person_is_asked_does_not_start_the_deadline() -> None:
+    config = build_config(SCORE, approval=Approval.MANUAL, deadline=300, on_deadline=OnDeadline.ROLLBACK)
+    state, _ = judge(start_rollout(config), build_score_look(30, 0.8, n=(60, 540)))
+    state, blind = judge(state, build_score_look(60, 0.8, settled=False))
+    assert blind.reason is Reason.WEIGHT_NOT_EFFECTIVE
+    assert judge_blind(state, 5000).action is Action.HOLD
 
 
 def test_worse_news_roll_back_while_a_person_is_asked() -> None:
@@ -248,6 +257,31 @@ def test_a_bake_ends_after_its_observed_time() -> None:
         assert (verdict.action, verdict.reason) == (Action.HOLD, Reason.BAKING)
     _, verdict = judge(state, build_bake_look(1120, 0.8))
     assert (verdict.action, verdict.reason) == (Action.PROMOTE, Reason.BAKE_COMPLETE)
+
+
+def test_the_bake_compares_with_stables_mean_as_measured_until_promotion() -> None:
+    state, _ = judge_all(
+        start_rollout(build_config(SCORE, bake=600)), list_score_looks(50, canary=0.6, stable=0.6)
+    )
+    baking = enter_bake(state, 2000)
+    assert baking.metrics[0].frozen_mean == state.metrics[0].stable.mean
+    assert baking.metrics[0].frozen_mean == pytest.approx(0.6, abs=0.01)
+
+
+def test_the_bake_adds_to_its_own_row_only() -> None:
+    state = start_bake()
+    after, _ = judge(state, build_bake_look(1030, 0.6))
+    assert after.metrics[0].rows[:-1] == state.metrics[0].rows[:-1]
+    # One look: w = 0, r = 0.92, x_s as frozen; worked out by hand for the first component.
+    memory = state.metrics[0]
+    assert memory.frozen_mean is not None
+    delta = 0.08 * memory.frozen_mean
+    bound = 1 - memory.canary.mean
+    bet = delta / (memory.canary.variance + bound * delta)
+    spread = 24 - 2 * memory.canary.mean * 24 + 40 * memory.canary.mean**2
+    penalty = spread * (-math.log(1 - bet * bound) - bet * bound) / bound**2
+    gain = bet * (0.92 * 40 * memory.frozen_mean - 24) - penalty
+    assert after.metrics[0].rows[-1][0] == pytest.approx(gain, abs=1e-9)
 
 
 def test_a_bake_without_traffic_is_not_observed() -> None:

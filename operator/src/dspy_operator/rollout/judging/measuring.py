@@ -3,6 +3,7 @@
 Called by `sequence` for every metric; the arithmetic is the engine's, latency's and cost's.
 """
 
+import functools
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -259,6 +260,7 @@ def _build_totals(metric: MetricConfig, old: StepTotals, canary: Counts, stable:
     )
 
 
+@functools.lru_cache(maxsize=256)
 def get_nulls(metric: MetricConfig) -> tuple[Null, Null]:
     """The null hypotheses of tests R and P below 100 %."""
     if metric.type is MetricType.LATENCY_P95:
