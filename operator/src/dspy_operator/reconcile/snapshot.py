@@ -1,6 +1,6 @@
 """Everything that one pass reads from the API server, in the order that the protocol needs, as it came.
 
-First half of `observe`: the deployment, then the attempt it names, then the table, then all else. Never a watch's cache.
+First half of `observe`: the deployment, the attempt it names, the table, then all else. Never a watch's cache.
 """
 
 import asyncio

@@ -103,7 +103,7 @@ def the_record_is_lost(seen: Observation) -> Decision | None:
         message,
         deployment=record,
         wait=0,
-        notices=(Notice(Reason.RECORD_LOST, message, True),),
+        notices=(Notice(Reason.RECORD_LOST, message, warning=True),),
     )
 
 

@@ -175,7 +175,9 @@ def _find_obstacle(seen: Observation) -> Decision | None:
         case ArtifactState.READY:
             return None
         case ArtifactState.MISSING:
-            return Decision(Reason.WAITING_FOR_ARTIFACT, _get_target(seen).message, wait=ARTIFACT_WAIT)
+            target = _get_target(seen)
+            reason = Reason.ARTIFACT_NOT_FOUND if target.missing_long else Reason.WAITING_FOR_ARTIFACT
+            return Decision(reason, target.message, wait=ARTIFACT_WAIT * (6 if target.missing_long else 1))
         case ArtifactState.MISMATCH:
             return Decision(Reason.DIGEST_MISMATCH, _get_target(seen).message, wait=ARTIFACT_WAIT)
 

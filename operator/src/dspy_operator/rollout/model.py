@@ -119,8 +119,8 @@ class RolloutRecord:
     """The part of DSPyRollout.status that decisions rest on.
 
     `step` counts from 1, 0 before the first. `effective_at` is when the weight of the step took effect in every ready
-    pod (None: not yet), `awaiting` that only a person's `promote` is missing, `held` that a person paused it, `weight` what
-    the table must give the canary. `number` counts the decisions and is stamped on the routing table that carries one out.
+    pod (None: not yet), `awaiting` that only a person's `promote` is missing, `held` that a person paused it, `weight`
+    what the table must give the canary. `number` counts the decisions and is stamped on the table that carries one out.
     """
 
     phase: Phase = Phase.PREPARING
@@ -142,13 +142,18 @@ class RolloutRecord:
 
 @dataclass(frozen=True)
 class Plan:
-    """The frozen strategy of one attempt, defaults filled in."""
+    """The frozen strategy of one attempt, defaults filled in.
+
+    `series` and `sources` by metric: a Ratio's counter, and which scores the user wants (`Auto`, `Function`, …).
+    """
 
     weights: tuple[int, ...]
     manual: tuple[bool, ...]
     bake: float
     ready_deadline: float
     config: RolloutConfig
+    series: Mapping[str, str] = field(default_factory=dict)
+    sources: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -218,8 +223,8 @@ class Table:
 class Confirmation:
     """How far the routing table has reached the pods.
 
-    `at` is when the last ready pod was seen to use it; None: not yet. `presumed`: Prometheus could not say, but the pods
-    were told long enough ago; good enough to free capacity, never for an analysis window.
+    `at` is when the last ready pod was seen to use it; None: not yet. `presumed`: Prometheus could not say, but the
+    pods were told long enough ago; good enough to free capacity, never for an analysis window.
     `refreshed`: every serving pod carries the annotation of this generation.
     """
 
@@ -281,12 +286,16 @@ class Capacity:
 
 @dataclass(frozen=True)
 class Target:
-    """What the spec asks for, and whether its artifact is there. `promoted`: in the rollback window."""
+    """What the spec asks for, and whether its artifact is there.
+
+    `in_window`: promoted lately, so that going back to it needs no trial. `missing_long`: the artifact is overdue.
+    """
 
     program: Program
     artifact: ArtifactState = ArtifactState.READY
     message: str = ""
     in_window: bool = False
+    missing_long: bool = False
 
 
 @dataclass(frozen=True)
@@ -308,6 +317,28 @@ class Order:
 
 
 @dataclass(frozen=True)
+class Past:
+    """One attempt that is over."""
+
+    name: str
+    origin: str
+    to: str
+    phase: Phase
+    ended_at: float
+
+
+@dataclass(frozen=True)
+class Stock:
+    """What there is: attempts, `copies` (ConfigMaps of programs and code), `digests` by revision."""
+
+    attempts: tuple[Past, ...] = ()
+    copies: frozenset[str] = frozenset()
+    digests: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    limit: int = 10
+    window: int = 3
+
+
+@dataclass(frozen=True)
 class Unmeasured:
     """Why there is no look: neither good nor bad."""
 
@@ -319,7 +350,7 @@ class Unmeasured:
 class Judging:
     """The test's memory before this pass and the look to judge, if there is one.
 
-    `analysis` is None until stable's reference was read. `verdict` is what `decide` makes of the look before its rules run.
+    `analysis` is None until stable's reference was read. `verdict` is what `decide` makes of the look first.
     """
 
     analysis: Analysis | None = None
@@ -350,6 +381,7 @@ class Observation:
     """The highest attempt number of each revision so far."""
     previous: tuple[str, ...] = ()
     """Promoted revisions other than stable, the newest first: where `undo` goes."""
+    stock: Stock = field(default_factory=Stock)
     table: Table | None = None
     confirmation: Confirmation = field(default_factory=Confirmation)
     capacity: Capacity = field(default_factory=Capacity)
@@ -431,6 +463,15 @@ class Restamp:
     """Under a new epoch: stamp R and T, so that every older write in flight dies on its resourceVersion."""
 
 
+@dataclass(frozen=True)
+class Prune:
+    """Delete what nobody will ask for again: names of attempts and ConfigMaps, hashes of revisions."""
+
+    rollouts: tuple[str, ...] = ()
+    config_maps: tuple[str, ...] = ()
+    revisions: tuple[str, ...] = ()
+
+
 Action = (
     CreateRevision
     | CreateRollout
@@ -442,6 +483,7 @@ Action = (
     | RepairChildren
     | RemoveWorkload
     | Restamp
+    | Prune
 )
 
 
@@ -459,7 +501,7 @@ class Decision:
     """At most one record, then at most one effect, and what people read meanwhile.
 
     `wait` is when to look again without any event, in seconds; None: an event or the slow resync will do.
-    `analysis` and `verdict` are the test's after this pass; `analysis` is worth a write of its own only when a checkpoint is due.
+    `analysis` and `verdict` are the test's after this pass; `analysis` alone is written only when a checkpoint is due.
     """
 
     reason: Reason | str

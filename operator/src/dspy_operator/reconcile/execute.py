@@ -1,0 +1,252 @@
+"""One Action becomes one effect: the only place that writes anything but status.
+
+Each write is bound to the uid and resourceVersion that this pass has read; a conflict drops the pass.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import assert_never
+
+from dspy_operator.api import names
+from dspy_operator.errors import Conflict, Permanent
+from dspy_operator.kube.client import Client
+from dspy_operator.kube.resources import (
+    CONFIGMAPS,
+    CONTROLLERREVISIONS,
+    DEPLOYMENTS,
+    DSPYROLLOUTS,
+    PDBS,
+    PODS,
+    SERVICES,
+    Resource,
+)
+from dspy_operator.manifests.archive import build_program_copy, build_source_copy
+from dspy_operator.manifests.owner import Manifest
+from dspy_operator.manifests.revisions import build_revision
+from dspy_operator.manifests.routes import Stamp
+from dspy_operator.manifests.slots import Filling, build_slot
+from dspy_operator.metrics.readings import Reading
+from dspy_operator.reconcile import children
+from dspy_operator.reconcile.drift import is_covered
+from dspy_operator.reconcile.memory import Given, Memory
+from dspy_operator.reconcile.observe import build_revision_record
+from dspy_operator.reconcile.opening import build_rollout
+from dspy_operator.reconcile.programs import Programs
+from dspy_operator.reconcile.snapshot import Object, Snapshot
+from dspy_operator.rollout.model import (
+    Action,
+    Archive,
+    CreateRevision,
+    CreateRollout,
+    DeleteRollout,
+    FillSlot,
+    Observation,
+    Prune,
+    RefreshPods,
+    RemoveWorkload,
+    RepairChildren,
+    Restamp,
+    SetSplit,
+    Split,
+)
+from dspy_operator.traffic.table import AFTER_A_LOSS, build_table, read_headers
+
+
+class Executor:
+    """Carries out actions.
+
+    `check` is called before every write and raises when this process may not write any more.
+    """
+
+    def __init__(self, client: Client, programs: Programs, check: Callable[[], None]) -> None:
+        self._client = client
+        self._programs = programs
+        self._check = check
+
+    async def execute(  # noqa: C901  one arm for each action
+        self, action: Action, seen: Observation, snapshot: Snapshot, memory: Memory, given: Given
+    ) -> None:
+        """Do it.
+
+        Raises:
+            Conflict: the world is not what was read.
+            Transient: it may work later.
+            Permanent: the API server refuses it.
+        """
+        self._check()
+        match action:
+            case CreateRevision():
+                await self._create_revision(action, snapshot, given)
+            case CreateRollout():
+                self_made = await build_rollout(action, snapshot, self._programs.has_feedback_scores)
+                await self._client.create(DSPYROLLOUTS, self_made)
+            case DeleteRollout():
+                await self._delete_rollout(action.name, snapshot)
+            case Archive():
+                content = await self._programs.get_content(snapshot, action.program.sha256)
+                copy = build_program_copy(snapshot.owner, action.program.sha256, content)
+                await self._client.create(CONFIGMAPS, copy)
+            case FillSlot():
+                await self._fill_slot(action, snapshot, given)
+            case SetSplit():
+                stamp = Stamp(action.rollout, action.number, given.epoch)
+                generation = find_generation(seen, snapshot, memory, given) + 1
+                await self._write_table(action.split, generation, stamp, snapshot, memory, given)
+            case RefreshPods():
+                await self._refresh_pods(snapshot, memory, given, seen.table.generation if seen.table else 0)
+            case RepairChildren():
+                await self._repair(seen, snapshot, memory, given)
+            case RemoveWorkload():
+                name = names.deployment_name(snapshot.owner.name, action.workload)
+                await self._delete(DEPLOYMENTS, snapshot.deployments[name])
+            case Restamp():
+                await self._restamp(seen, snapshot, memory, given)
+            case Prune():
+                await self._prune(action, snapshot)
+            case _:
+                assert_never(action)
+
+    async def _create_revision(self, action: CreateRevision, snapshot: Snapshot, given: Given) -> None:
+        record = build_revision_record(snapshot, given.serving_image)
+        if record.revision != action.program.revision:
+            raise Conflict(f"the spec is not revision {action.program.revision} any more")
+        number = len(snapshot.revision_objects) + 1
+        await self._client.create(CONTROLLERREVISIONS, build_revision(snapshot.owner, record, number))
+
+    async def _delete_rollout(self, name: str, snapshot: Snapshot) -> None:
+        for obj in snapshot.rollouts or ():
+            if obj["metadata"]["name"] == name:
+                await self._delete(DSPYROLLOUTS, obj)
+
+    async def _fill_slot(self, action: FillSlot, snapshot: Snapshot, given: Given) -> None:
+        program = action.program
+        content = await self._programs.get_content(snapshot, program.sha256)
+        filling = Filling(program.revision, program.sha256, content)
+        live = snapshot.config_maps.get(names.slot_name(snapshot.owner.name, action.slot))
+        await self._put(CONFIGMAPS, build_slot(snapshot.owner, action.slot, given.epoch, filling), live)
+
+    async def _write_table(
+        self,
+        split: Split,
+        generation: int,
+        stamp: Stamp,
+        snapshot: Snapshot,
+        memory: Memory,
+        given: Given,
+    ) -> None:
+        headers = children.get_headers(snapshot)
+        if snapshot.rollout is not None:
+            headers = read_headers(snapshot.routes) or headers
+        await self._put(
+            CONFIGMAPS, build_table(snapshot.owner, split, generation, headers, stamp), snapshot.routes
+        )
+        memory.generation_floor = generation
+        await self._refresh_pods(snapshot, memory, given, generation)
+
+    async def _restamp(self, seen: Observation, snapshot: Snapshot, memory: Memory, given: Given) -> None:
+        if seen.table is None:
+            return
+        stamp = Stamp(seen.table.rollout, seen.table.number, given.epoch)
+        await self._write_table(seen.table.split, seen.table.generation, stamp, snapshot, memory, given)
+
+    async def _refresh_pods(self, snapshot: Snapshot, memory: Memory, given: Given, generation: int) -> None:
+        """Tell every pod; one that cannot be told is told again later."""
+        memory.refreshing.note(generation, given.now)
+        value = f"{generation}.{memory.refreshing.times}"
+        annotation = {names.ANNOTATION_ROUTES_GENERATION: value}
+        results = await asyncio.gather(
+            *(
+                self._client.annotate(PODS, snapshot.owner.namespace, pod["metadata"]["name"], annotation)
+                for pod in snapshot.pods
+            ),
+            return_exceptions=True,
+        )
+        for result in results:
+            if isinstance(result, Permanent) and result.code == FORBIDDEN:
+                raise result
+
+    async def _repair(self, seen: Observation, snapshot: Snapshot, memory: Memory, given: Given) -> None:
+        record = snapshot.revisions[seen.record.stable.revision] if seen.record.stable else None
+        if record is None:
+            return
+        for slot in children.list_missing_slots(snapshot):
+            await self._client.create(CONFIGMAPS, children.build_empty_slot(snapshot, slot, given.epoch))
+        if children.is_source_missing(snapshot, record):
+            files = await self._programs.get_source(snapshot, record.source_digest)
+            await self._client.create(
+                CONFIGMAPS, build_source_copy(snapshot.owner, record.source_digest, files)
+            )
+        kinds = {"Service": (SERVICES, snapshot.service), "PodDisruptionBudget": (PDBS, snapshot.budget)}
+        for wanted in children.build_simple(snapshot):
+            resource, live = kinds[wanted["kind"]]
+            if not is_covered(live, wanted):
+                await self._put(resource, wanted, live)
+        if children.is_budget_superfluous(snapshot) and snapshot.budget:
+            await self._delete(PDBS, snapshot.budget)
+        await self._repair_deployment(children.build_workload(snapshot, record), seen, snapshot, memory)
+
+    async def _repair_deployment(
+        self, wanted: Manifest, seen: Observation, snapshot: Snapshot, memory: Memory
+    ) -> None:
+        name = wanted["metadata"]["name"]
+        live = snapshot.deployments.get(name)
+        is_open = seen.rollout is not None
+        if not children.is_deployment_drifted(live, wanted, memory.settled, is_open=is_open):
+            return
+        if live is not None and is_open and children.is_spec_newer(live, wanted):
+            replicas = {"spec": {"replicas": wanted["spec"]["replicas"]}}
+            version = live["metadata"]["resourceVersion"]
+            await self._client.merge(
+                DEPLOYMENTS, snapshot.owner.namespace, name, replicas, resource_version=version
+            )
+            return
+        written = await self._put(DEPLOYMENTS, wanted, live)
+        memory.settled[name] = children.get_settled(written, wanted)
+
+    async def _prune(self, action: Prune, snapshot: Snapshot) -> None:
+        for obj in snapshot.rollouts or ():
+            if obj["metadata"]["name"] in action.rollouts:
+                await self._delete(DSPYROLLOUTS, obj)
+        for name in action.config_maps:
+            await self._delete(CONFIGMAPS, snapshot.config_maps[name])
+        for revision in action.revisions:
+            await self._delete(CONTROLLERREVISIONS, snapshot.revision_objects[revision])
+
+    async def _put(self, resource: Resource, wanted: Manifest, live: Object | None) -> Object:
+        """Create what is missing, apply over what was read."""
+        self._check()
+        if live is None:
+            return await self._client.create(resource, wanted)
+        meta = live["metadata"]
+        return await self._client.apply(
+            resource, wanted, uid=meta["uid"], resource_version=meta["resourceVersion"]
+        )
+
+    async def _delete(self, resource: Resource, obj: Object) -> None:
+        meta = obj["metadata"]
+        await self._client.delete(
+            resource,
+            meta["namespace"],
+            meta["name"],
+            uid=meta["uid"],
+            resource_version=meta["resourceVersion"],
+        )
+
+
+FORBIDDEN = 403
+
+
+def find_generation(seen: Observation, snapshot: Snapshot, memory: Memory, given: Given) -> int:
+    """The highest generation that any pod may have seen; far beyond it when the table itself is gone."""
+    known = [memory.generation_floor, seen.table.generation if seen.table else 0]
+    status = snapshot.deployment.get("status") or {}
+    known.append(int(status.get("routesGeneration") or 0))
+    for pod in snapshot.pods:
+        told = (pod["metadata"].get("annotations") or {}).get(names.ANNOTATION_ROUTES_GENERATION, "")
+        number = str(told).partition(".")[0]
+        known.append(int(number) if number.isdigit() else 0)
+    if isinstance(given.reading, Reading):
+        key = (snapshot.owner.namespace, snapshot.owner.name)
+        known += [pod.generation or 0 for pod in given.reading.programs.get(key, {}).values()]
+    highest = max(known)
+    return highest if seen.table is not None or highest == 0 else highest + AFTER_A_LOSS

@@ -1,0 +1,147 @@
+"""From a reading to the look that this pass judges, and the test's memory across restarts."""
+
+from dspy_operator.api.names import ScoreSource
+from dspy_operator.api.rollout import DSPyRollout
+from dspy_operator.metrics.looks import Bases, LookPlan, find_source, list_les, take_bases, take_look
+from dspy_operator.metrics.readings import Interest, Reading
+from dspy_operator.reconcile.memory import Memory
+from dspy_operator.reconcile.snapshot import Snapshot
+from dspy_operator.rollout.analysis import Analysis
+from dspy_operator.rollout.judging import MetricType
+from dspy_operator.rollout.model import Judging, Phase, Rollout, Table, Unmeasured
+
+JUDGED = frozenset({Phase.STEPPING, Phase.BAKING})
+SOURCES = {"Function": ScoreSource.METRIC, "Judge": ScoreSource.JUDGE, "Feedback": ScoreSource.FEEDBACK}
+
+
+def find_saved(parsed: DSPyRollout, memory: Memory) -> Analysis | None:
+    """The test as the record has it; replayed only when the record is not the one that we wrote.
+
+    Raises:
+        ValueError: the record is of another version.
+    """
+    text = parsed.status.looks
+    if not text:
+        return None
+    if text != memory.saved_text or memory.saved is None or memory.attempt != parsed.metadata.uid:
+        memory.forget_attempt(parsed.metadata.uid)
+        memory.saved, memory.saved_text = Analysis.from_text(text), text
+    return memory.saved
+
+
+def build_judging(
+    snapshot: Snapshot,
+    memory: Memory,
+    reading: Reading | Unmeasured | None,
+    rollout: Rollout | None,
+    table: Table | None,
+    ready: frozenset[str],
+) -> Judging:
+    """The test before this pass, and the look to judge."""
+    if rollout is None:
+        return Judging()
+    analysis = memory.analysis or rollout.record.analysis
+    waiting = rollout.record.phase not in JUDGED or rollout.record.effective_at is None or rollout.fast
+    if waiting or analysis is None or table is None or reading is None:
+        return Judging(analysis)
+    if isinstance(reading, Unmeasured):
+        return Judging(analysis, reading)
+    if memory.bases is None or reading.t <= max(memory.judged_at, analysis.state.clock.last):
+        return Judging(analysis)
+    key = (snapshot.owner.namespace, snapshot.owner.name)
+    plan = build_look_plan(rollout, analysis, table, reading, key)
+    look, _ = take_look(memory.bases, reading, key, plan, ready)
+    return Judging(analysis, look)
+
+
+def step_bases(
+    snapshot: Snapshot,
+    memory: Memory,
+    reading: Reading,
+    rollout: Rollout,
+    table: Table,
+    ready: frozenset[str],
+) -> None:
+    """The reading was judged (or began a step): the next look starts at it."""
+    analysis = memory.analysis
+    key = (snapshot.owner.namespace, snapshot.owner.name)
+    if analysis is None:
+        return
+    plan = build_look_plan(rollout, analysis, table, reading, key)
+    if memory.bases is None:
+        memory.bases = take_bases(reading, key, plan)
+    else:
+        _, memory.bases = take_look(memory.bases, reading, key, plan, ready)
+    memory.judged_at = reading.t
+
+
+def start_bases(
+    snapshot: Snapshot, memory: Memory, reading: Reading, rollout: Rollout, analysis: Analysis, table: Table
+) -> Bases:
+    """Where the first look of a step, or of this process, begins."""
+    key = (snapshot.owner.namespace, snapshot.owner.name)
+    memory.bases = take_bases(reading, key, build_look_plan(rollout, analysis, table, reading, key))
+    return memory.bases
+
+
+def build_look_plan(
+    rollout: Rollout, analysis: Analysis, table: Table, reading: Reading, key: tuple[str, str]
+) -> LookPlan:
+    """What to count for this attempt: the canary alone in the bake, where stable has no traffic."""
+    baking = rollout.record.phase is Phase.BAKING
+    metrics = rollout.plan.config.metrics
+    limits = {
+        metric.name: found
+        for metric in metrics
+        if metric.type is MetricType.LATENCY_P95
+        and (found := analysis.state.find_latency_limits(metric.name))
+    }
+    return LookPlan(
+        stable="" if baking else rollout.origin.revision,
+        canary=rollout.to.revision,
+        metrics=metrics,
+        sources=_find_sources(rollout, analysis, reading, key),
+        bounds=limits,
+        generation=table.generation,
+        share=0.0 if baking else table.split.weight / 100,
+    )
+
+
+def build_interest(key: tuple[str, str], rollout: Rollout | None, analysis: Analysis | None) -> Interest:
+    """What must be read for this resource now."""
+    record = rollout.record if rollout else None
+    if record is None or rollout is None or analysis is None or rollout.fast:
+        return Interest(key, gauges_only=True)
+    if record.phase not in JUDGED | {Phase.PROMOTING}:
+        return Interest(key, gauges_only=True)
+    latency = [m for m in rollout.plan.config.metrics if m.type is MetricType.LATENCY_P95]
+    limits = [analysis.state.find_latency_limits(metric.name) for metric in latency]
+    frozen = [limit for limit in limits if limit is not None]
+    les = list_les(frozen) if len(frozen) == len(limits) else ()
+    return Interest(key, les=les, series=tuple(sorted(rollout.plan.series.values())))
+
+
+def list_sources(rollout: Rollout) -> dict[str, str]:
+    """Per metric what the reference is asked for: the source of scores (`Auto` or one), the counter of a Ratio."""
+    chosen = {name: SOURCES.get(source, source) for name, source in rollout.plan.sources.items()}
+    return {**{name: str(source) for name, source in chosen.items()}, **rollout.plan.series}
+
+
+def _find_sources(
+    rollout: Rollout, analysis: Analysis, reading: Reading, key: tuple[str, str]
+) -> dict[str, str]:
+    """Per metric the series to read: as the reference fixed it, else as the user says, else the first with data."""
+    found: dict[str, str] = dict(rollout.plan.series)
+    for metric in rollout.plan.config.metrics:
+        if metric.type is not MetricType.SCORE:
+            continue
+        reference = analysis.state.find_reference(metric.name)
+        chosen = SOURCES.get(rollout.plan.sources.get(metric.name, ""))
+        source = (
+            (reference.source if reference else None)
+            or chosen
+            or find_source(reading, key, rollout.origin.revision)
+        )
+        if source:
+            found[metric.name] = str(source)
+    return found

@@ -1,0 +1,86 @@
+"""What a reconciler remembers of a resource between passes: only what can be had again from the cluster.
+
+A crash loses nothing: counters are cumulative, the test is replayed from its record, timers start again.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from dspy_operator.metrics.looks import Bases
+from dspy_operator.metrics.readings import Reading
+from dspy_operator.reconcile.snapshot import Snapshot
+from dspy_operator.rollout.analysis import Analysis
+from dspy_operator.rollout.model import Unmeasured
+from dspy_operator.rollout.status import Telemetry
+
+REFRESH_AT = (0.0, 1.0, 3.0, 10.0, 30.0, 60.0)
+"""Seconds after a table was written at which the pods are told: a kubelet may see the first before the table."""
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a pass knows beside the snapshot. Times in seconds, `now` by the API server's clock."""
+
+    now: float
+    epoch: int
+    serving_image: str
+    checkpoint_interval: float
+    stale_after: float
+    reading: Reading | Unmeasured | None
+
+
+@dataclass
+class Refreshing:
+    """How often the pods were told of one generation of the table. `since` in seconds by the API server's clock."""
+
+    generation: int = 0
+    since: float = 0.0
+    times: int = 0
+
+    def is_due(self, generation: int, now: float) -> bool:
+        """Whether the pods must be told (again)."""
+        if generation != self.generation:
+            return True
+        return self.times < len(REFRESH_AT) and now - self.since >= REFRESH_AT[self.times]
+
+    def note(self, generation: int, now: float) -> None:
+        """The pods were told."""
+        if generation != self.generation:
+            self.generation, self.since, self.times = generation, now, 0
+        self.times += 1
+
+
+@dataclass
+class Memory:
+    """One resource.
+
+    `analysis` is the newest, at most a checkpoint ahead of what is written; `saved` is what `saved_text` on the API
+    server says. `dirty`: something happened in the cluster since `snapshot` was read.
+    """
+
+    dirty: bool = True
+    snapshot: Snapshot | None = None
+    attempt: str = ""
+    analysis: Analysis | None = None
+    saved: Analysis | None = None
+    saved_text: str = ""
+    bases: Bases | None = None
+    judged_at: float = 0.0
+    checkpoint_at: float = 0.0
+    refreshing: Refreshing = field(default_factory=Refreshing)
+    missing_since: float | None = None
+    telemetry: Telemetry = field(default_factory=Telemetry)
+    display: dict[str, Any] = field(default_factory=dict)
+    display_at: float = 0.0
+    verdict_at: float | None = None
+    generation_floor: int = 0
+    settled: dict[str, tuple[int, str]] = field(default_factory=dict)
+    """Deployments as the API server took them: (generation, what was applied); it writes some values its own way."""
+
+    def forget_attempt(self, uid: str) -> None:
+        """Another attempt is open, or none: its test and bases are its own."""
+        if uid != self.attempt:
+            self.attempt = uid
+            self.analysis = self.saved = self.bases = None
+            self.saved_text = ""
+            self.judged_at = self.checkpoint_at = 0.0

@@ -1,0 +1,237 @@
+"""Second half of `observe`: what was read becomes the one frozen Observation that `decide` sees.
+
+Pure but for the memory that it is handed; `snapshot.py` reads the API server, `sampler.py` reads Prometheus.
+"""
+
+from dspy_operator.api import names
+from dspy_operator.api.defaults import rollback_window
+from dspy_operator.api.reasons import Reason
+from dspy_operator.api.rollout import DSPyRollout, parse_rollout
+from dspy_operator.api.strategy import OnNewRevision
+from dspy_operator.api.unsupported import list_unsupported
+from dspy_operator.errors import InvalidSpec
+from dspy_operator.manifests.revisions import RevisionRecord
+from dspy_operator.reconcile import children, history, looks, pods
+from dspy_operator.reconcile.commands import list_orders
+from dspy_operator.reconcile.memory import Given, Memory
+from dspy_operator.reconcile.snapshot import Snapshot
+from dspy_operator.rollout.analysis import Analysis
+from dspy_operator.rollout.model import (
+    ArtifactState,
+    Capacity,
+    DeploymentRecord,
+    Observation,
+    Program,
+    Refusal,
+    Rollout,
+    Target,
+)
+from dspy_operator.rollout.plan import build_plan
+from dspy_operator.rollout.records import read_deployment_record, read_program, read_rollout_record
+from dspy_operator.rollout.revision import revision_hash, workload_hash
+from dspy_operator.traffic.table import read_table
+
+MISSING_FOR = 120.0
+"""Seconds for which a missing artifact is waited for without complaint: Argo CD applies resources together."""
+
+
+def build_observation(snapshot: Snapshot, memory: Memory, given: Given) -> Observation:
+    """The world as `decide` sees it."""
+    if snapshot.deployment["metadata"].get("deletionTimestamp"):
+        return Observation(given.now, given.epoch, snapshot.owner.name, deleting=True)
+    record = _read_record(snapshot)
+    rollout = _read_rollout(snapshot, memory)
+    memory.forget_attempt(rollout.uid if rollout else "")
+    past = history.build_history(snapshot, record)
+    revisions = {revision: get_program(kept) for revision, kept in snapshot.revisions.items()}
+    table = read_table(snapshot.routes, snapshot.owner, None if rollout else children.get_headers(snapshot))
+    stable = revisions.get(record.stable.revision) if record.stable else None
+    target = _build_target(snapshot, memory, given, past.previous)
+    ready = pods.list_ready_pods(snapshot, stable)
+    confirmation = pods.build_confirmation(snapshot, memory, given, table, ready)
+    return Observation(
+        now=given.now,
+        epoch=given.epoch,
+        name=snapshot.owner.name,
+        target=target,
+        queue=_is_queueing(snapshot),
+        spec_paused=bool(snapshot.parsed and snapshot.parsed.spec.paused),
+        record=record,
+        rollout=rollout,
+        orphans=past.orphans,
+        pending=past.pending,
+        revisions=revisions,
+        attempts=past.attempts,
+        previous=past.previous,
+        stock=history.build_stock(snapshot),
+        table=table,
+        confirmation=confirmation,
+        capacity=_build_capacity(snapshot, memory, given, stable, rollout, ready, target),
+        orders=list_orders(snapshot.annotations, record, rollout),
+        judging=looks.build_judging(snapshot, memory, given.reading, rollout, table, ready),
+        checkpoint_due=rollout is not None and given.now - memory.checkpoint_at >= given.checkpoint_interval,
+    )
+
+
+def get_program(record: RevisionRecord) -> Program:
+    """What a ControllerRevision says, as decisions see it."""
+    return Program(record.revision, record.workload, record.sha256, record.module)
+
+
+def build_revision_record(snapshot: Snapshot, serving_image: str) -> RevisionRecord:
+    """What the spec's revision is, for its ControllerRevision.
+
+    Raises:
+        InvalidSpec: the spec cannot be read or its code is not there.
+    """
+    if snapshot.parsed is None:
+        raise snapshot.invalid or InvalidSpec("spec", "cannot be read")
+    spec, wire = snapshot.parsed.spec, snapshot.deployment["spec"]
+    source = snapshot.source.digest
+    if source is None:
+        name = snapshot.source.name
+        raise InvalidSpec(
+            "spec.program.source.configMap", f"ConfigMap {name} is not there or has no *.py key"
+        )
+    image = children.find_image(snapshot, spec, serving_image)
+    workload = workload_hash(spec, image, source)
+    return RevisionRecord(
+        revision=revision_hash(workload, spec.program.artifact.sha256),
+        workload=workload,
+        module=spec.program.module,
+        sha256=spec.program.artifact.sha256,
+        image=image,
+        is_default_image=spec.image is None,
+        source_digest=source,
+        lm=wire.get("lm") or {},
+        template=children.get_template_part(wire),
+    )
+
+
+def _read_record(snapshot: Snapshot) -> DeploymentRecord:
+    return read_deployment_record(history.read_status(snapshot))
+
+
+def _read_rollout(snapshot: Snapshot, memory: Memory) -> Rollout | None:
+    if snapshot.rollout is None:
+        return None
+    try:
+        parsed = parse_rollout(snapshot.rollout)
+        return _build_rollout(parsed, looks.find_saved(parsed, memory))
+    except (InvalidSpec, ValueError):
+        return history.build_unknown(snapshot.rollout)
+
+
+def _build_rollout(parsed: DSPyRollout, analysis: Analysis | None) -> Rollout:
+    meta = parsed.metadata
+    return Rollout(
+        name=meta.name,
+        uid=meta.uid,
+        origin=read_program(parsed.spec.from_),
+        to=read_program(parsed.spec.to),
+        fast=parsed.spec.fast,
+        plan=build_plan(parsed.spec),
+        record=read_rollout_record(parsed, analysis),
+        created_at=meta.creation_timestamp.timestamp() if meta.creation_timestamp else 0.0,
+    )
+
+
+def _is_queueing(snapshot: Snapshot) -> bool:
+    strategy = snapshot.parsed.spec.strategy if snapshot.parsed else None
+    return bool(strategy and strategy.on_new_revision is OnNewRevision.QUEUE)
+
+
+def _build_target(
+    snapshot: Snapshot, memory: Memory, given: Given, previous: tuple[str, ...]
+) -> Target | Refusal:
+    refusal = _find_refusal(snapshot, given)
+    if refusal is not None:
+        return refusal
+    assert snapshot.parsed is not None  # noqa: S101  _find_refusal says so
+    spec = snapshot.parsed.spec
+    source_missing = snapshot.source.digest is None
+    if source_missing:
+        return _miss(memory, given, f"ConfigMap {snapshot.source.name} of program.source is not there")
+    kept = build_revision_record(snapshot, given.serving_image)
+    program = get_program(kept)
+    state, message = _get_artifact_state(snapshot, program)
+    if state is ArtifactState.MISSING:
+        missing = _miss(memory, given, message)
+        return Target(
+            program, state, missing.message, missing_long=missing.reason is Reason.ARTIFACT_NOT_FOUND
+        )
+    memory.missing_since = None
+    return Target(program, state, message, in_window=program.revision in previous[: rollback_window(spec)])
+
+
+def _miss(memory: Memory, given: Given, message: str) -> Refusal:
+    """Something that the spec names is not there: wait for it first, complain later."""
+    if memory.missing_since is None:
+        memory.missing_since = given.now
+    waited = given.now - memory.missing_since
+    reason = Reason.ARTIFACT_NOT_FOUND if waited >= MISSING_FOR else Reason.WAITING_FOR_ARTIFACT
+    return Refusal(reason, message)
+
+
+def _find_refusal(snapshot: Snapshot, given: Given) -> Refusal | None:
+    if snapshot.invalid is not None or snapshot.parsed is None:
+        return Refusal(Reason.INVALID_SPEC, str(snapshot.invalid))
+    if snapshot.taken:
+        message = (
+            f"{', '.join(snapshot.taken)} exists and does not belong to this resource: rename one of them"
+        )
+        return Refusal(Reason.NAME_TAKEN, message)
+    unsupported = list_unsupported(snapshot.parsed.spec)
+    if unsupported:
+        return Refusal(
+            Reason.INVALID_SPEC, f"{', '.join(unsupported)}: not supported by this version; remove it"
+        )
+    if snapshot.source.digest is None:
+        return None
+    try:
+        children.check_workload(snapshot, build_revision_record(snapshot, given.serving_image))
+    except InvalidSpec as error:
+        return Refusal(Reason.INVALID_SPEC, str(error))
+    return None
+
+
+def _get_artifact_state(snapshot: Snapshot, program: Program) -> tuple[ArtifactState, str]:
+    found = snapshot.artifact
+    archived = names.program_name(snapshot.owner.name, program.sha256) in snapshot.config_maps
+    if found.digest == program.sha256:
+        return ArtifactState.READY, ""
+    if found.digest is None:
+        if archived:
+            return ArtifactState.READY, ""
+        return ArtifactState.MISSING, f"ConfigMap {found.name} or its key {found.key} is not there"
+    message = (
+        f"ConfigMap {found.name}, key {found.key}: the bytes have sha256 {found.digest}, "
+        f"the spec says {program.sha256}"
+    )
+    return ArtifactState.MISMATCH, message
+
+
+def _build_capacity(
+    snapshot: Snapshot,
+    memory: Memory,
+    given: Given,
+    stable: Program | None,
+    rollout: Rollout | None,
+    ready: frozenset[str],
+    target: Target | Refusal,
+) -> Capacity:
+    archived = frozenset(children.list_archived(snapshot))
+    offered = {snapshot.artifact.digest} if snapshot.artifact.digest else set()
+    programs = {p.revision: p for p in (stable, rollout.to if rollout else None) if p}
+    if isinstance(target, Target):
+        programs.setdefault(target.program.revision, target.program)
+    return Capacity(
+        ready_pods=len(ready),
+        desired_pods=children.get_replicas(snapshot),
+        slots=snapshot.slots,
+        archived=archived,
+        available=archived | offered | frozenset(filter(None, snapshot.slots)),
+        drifted=children.list_drifted(snapshot, stable, memory.settled, is_open=rollout is not None),
+        leaving=children.list_leaving(snapshot, stable),
+        loads={revision: pods.build_load(given.reading, snapshot, revision, ready) for revision in programs},
+    )

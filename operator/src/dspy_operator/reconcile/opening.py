@@ -1,0 +1,37 @@
+"""The DSPyRollout of a new attempt: its spec holds the whole strategy, so that nothing later changes it."""
+
+from collections.abc import Awaitable, Callable
+
+from dspy_operator.api import names
+from dspy_operator.api.defaults import has_score_source, strategy_with_defaults
+from dspy_operator.errors import Conflict
+from dspy_operator.manifests.owner import Manifest, build_child
+from dspy_operator.reconcile.snapshot import Snapshot
+from dspy_operator.rollout.model import CreateRollout
+from dspy_operator.rollout.records import build_revision_ref
+
+
+async def build_rollout(
+    action: CreateRollout, snapshot: Snapshot, has_feedback_scores: Callable[[Snapshot], Awaitable[bool]]
+) -> Manifest:
+    """The object to create.
+
+    Raises:
+        Conflict: the spec cannot be read any more.
+    """
+    if snapshot.parsed is None:
+        raise Conflict("the spec cannot be read any more")
+    spec = snapshot.parsed.spec
+    feedback = not has_score_source(spec) and await has_feedback_scores(snapshot)
+    name = names.rollout_name(snapshot.owner.name, action.to.revision, action.attempt)
+    rollout = build_child(snapshot.owner, (names.API_VERSION, names.ROLLOUT_KIND), name)
+    rollout["spec"] = {
+        "deployment": snapshot.owner.name,
+        "attempt": action.attempt,
+        "from": build_revision_ref(action.origin),
+        "to": build_revision_ref(action.to),
+        "fast": action.fast,
+        "userHeader": (spec.traffic.user_header if spec.traffic else None) or "",
+        "strategy": strategy_with_defaults(spec, feedback_scores=feedback).to_wire(),
+    }
+    return rollout

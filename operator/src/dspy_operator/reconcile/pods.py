@@ -1,0 +1,117 @@
+"""What the serving pods make of the routing table and of the programs: from readiness and from their own metrics."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from dspy_operator.api.names import ANNOTATION_ROUTES_GENERATION, LABEL_WORKLOAD, ProgramState
+from dspy_operator.api.reasons import Reason
+from dspy_operator.metrics.looks import find_confirmation
+from dspy_operator.metrics.readings import PodReading, Reading
+from dspy_operator.reconcile.memory import Given, Memory
+from dspy_operator.reconcile.snapshot import Snapshot
+from dspy_operator.rollout.model import Confirmation, Load, LoadState, Program, Table, Unmeasured
+
+PRESUMED_AFTER = 120.0
+"""Seconds after the pods were told: a kubelet refreshes a mounted ConfigMap in about 90 s by itself."""
+
+_REFUSED = {
+    ProgramState.DIGEST: (
+        Reason.DIGEST_MISMATCH,
+        "the bytes in the pods do not have the digest that the spec names",
+    ),
+    ProgramState.REFUSED: (
+        Reason.ARTIFACT_REFUSED,
+        "the artifact is no program that may be loaded; see the pod's log",
+    ),
+    ProgramState.SIGNATURE: (
+        Reason.SIGNATURE_MISMATCH,
+        "the artifact does not fit the module's signature; see the pod's log",
+    ),
+    ProgramState.MODULE: (
+        Reason.MODULE_NOT_LOADABLE,
+        "the module cannot be imported or built; see the pod's log",
+    ),
+}
+
+
+def is_ready(pod: Mapping[str, Any]) -> bool:
+    """Whether a live pod answers users."""
+    conditions = (pod.get("status") or {}).get("conditions") or ()
+    return any(c.get("type") == "Ready" and c.get("status") == "True" for c in conditions)
+
+
+def list_ready_pods(snapshot: Snapshot, program: Program | None) -> frozenset[str]:
+    """Names of the ready pods of a program's workload."""
+    if program is None:
+        return frozenset()
+    return frozenset(pod["metadata"]["name"] for pod in list_pods(snapshot, program) if is_ready(pod))
+
+
+def list_pods(snapshot: Snapshot, program: Program) -> list[Mapping[str, Any]]:
+    """The live pods of a program's workload."""
+    return [pod for pod in snapshot.pods if pod["metadata"]["labels"].get(LABEL_WORKLOAD) == program.workload]
+
+
+def build_confirmation(
+    snapshot: Snapshot,
+    memory: Memory,
+    given: Given,
+    table: Table | None,
+    ready: frozenset[str],
+) -> Confirmation:
+    """How far the table has reached the pods."""
+    reading, now = given.reading, given.now
+    if table is None:
+        return Confirmation()
+    weighted = [
+        share.program.revision for share in (table.split.stable, table.split.canary) if share and share.weight
+    ]
+    at = None
+    if isinstance(reading, Reading):
+        at = find_confirmation(
+            reading, _key(snapshot), ready, table.generation, weighted, stale_after=given.stale_after
+        )
+    told = [_is_told(pod, table.generation) for pod in snapshot.pods]
+    refreshing = memory.refreshing
+    blind = not isinstance(reading, Reading) or _key(snapshot) in reading.unmeasured
+    since = refreshing.since if refreshing.generation == table.generation else now
+    presumed = at is None and blind and bool(ready) and all(told) and now - since >= PRESUMED_AFTER
+    refreshed = at is not None or (all(told) and not refreshing.is_due(table.generation, now))
+    return Confirmation(at=at, presumed=presumed, refreshed=refreshed or not snapshot.pods)
+
+
+def build_load(
+    reading: Reading | Unmeasured | None, snapshot: Snapshot, revision: str, ready: frozenset[str]
+) -> Load:
+    """What all ready pods, or while none is ready all pods, make of a program.
+
+    One pod that refuses it is enough to refuse it: all hold the same bytes.
+    """
+    if not isinstance(reading, Reading):
+        return Load()
+    pods = reading.programs.get(_key(snapshot), {})
+    known = {
+        name: pod for name, pod in pods.items() if any(p["metadata"]["name"] == name for p in snapshot.pods)
+    }
+    states = [pod.states.get(revision) for pod in known.values()]
+    for state, (reason, message) in _REFUSED.items():
+        if state in states:
+            return Load(LoadState.REFUSED, reason, f"Program of revision {revision}: {message}")
+    if not ready or not ready <= known.keys():
+        return Load()
+    if all(_has_loaded(known[name], revision) for name in ready):
+        return Load(LoadState.LOADED)
+    return Load(LoadState.LOADING)
+
+
+def _has_loaded(pod: PodReading, revision: str) -> bool:
+    return bool(pod.loaded.get(revision))
+
+
+def _is_told(pod: Mapping[str, Any], generation: int) -> bool:
+    annotation = (pod["metadata"].get("annotations") or {}).get(ANNOTATION_ROUTES_GENERATION, "")
+    return str(annotation).partition(".")[0] == str(generation)
+
+
+def _key(snapshot: Snapshot) -> tuple[str, str]:
+    return snapshot.owner.namespace, snapshot.owner.name

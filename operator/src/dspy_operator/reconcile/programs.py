@@ -1,0 +1,74 @@
+"""Where the bytes of programs and code come from: the archive first, else the user's ConfigMap, else a slot."""
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from dspy_operator.api import names
+from dspy_operator.api.names import ScoreSource
+from dspy_operator.errors import Transient
+from dspy_operator.metrics.readings import ProgramKey
+from dspy_operator.reconcile.digests import Digests
+from dspy_operator.reconcile.snapshot import Snapshot
+from dspy_operator.rollout.judging import MetricConfig, MetricType, Reference
+from dspy_operator.rollout.model import Unmeasured
+
+
+class ReadsHistory(Protocol):
+    """The port to what Prometheus knows of stable's past."""
+
+    async def read_reference(
+        self,
+        key: ProgramKey,
+        revision: str,
+        metrics: Sequence[MetricConfig],
+        sources: Mapping[str, str] | None = None,
+    ) -> Mapping[str, Reference] | Unmeasured:
+        """Per metric the last 24 h of a revision; absent where there is not enough."""
+
+
+class Programs:
+    """Finds bytes by digest: whatever they are called, they are checked before they are used."""
+
+    def __init__(self, digests: Digests, history: ReadsHistory) -> None:
+        self._digests = digests
+        self._history = history
+
+    async def get_content(self, snapshot: Snapshot, sha256: str) -> bytes:
+        """The bytes of a program.
+
+        Raises:
+            Transient: they are nowhere (any more).
+        """
+        owner = snapshot.owner
+        places = [(names.program_name(owner.name, sha256), names.PROGRAM_KEY)]
+        if snapshot.artifact.digest == sha256:
+            places.append((snapshot.artifact.name, snapshot.artifact.key))
+        slots = (slot for slot, digest in enumerate(snapshot.slots) if digest == sha256)
+        places += [(names.slot_name(owner.name, slot), names.PROGRAM_KEY) for slot in slots]
+        for name, key in places:
+            content = await self._digests.read_content(owner.namespace, name, key, sha256)
+            if content is not None:
+                return content
+        raise Transient(f"program {names.short_digest(sha256)} is in no ConfigMap any more")
+
+    async def get_source(self, snapshot: Snapshot, digest: str) -> dict[str, str]:
+        """The code of the user's ConfigMap.
+
+        Raises:
+            Transient: it is not there, or another by now.
+        """
+        files = await self._digests.read_files(snapshot.owner.namespace, snapshot.source.name, digest)
+        if files is None:
+            raise Transient(
+                f"ConfigMap {snapshot.source.name} does not hold the code of this revision any more"
+            )
+        return files
+
+    async def has_feedback_scores(self, snapshot: Snapshot) -> bool:
+        """Whether users have scored stable lately, so that a default score metric has data."""
+        stable = (snapshot.deployment.get("status") or {}).get("stable") or {}
+        metric = MetricConfig("score", MetricType.SCORE, 0.05)
+        key = (snapshot.owner.namespace, snapshot.owner.name)
+        sources = {"score": ScoreSource.FEEDBACK.value}
+        found = await self._history.read_reference(key, str(stable.get("revision", "")), [metric], sources)
+        return not isinstance(found, Unmeasured) and "score" in found

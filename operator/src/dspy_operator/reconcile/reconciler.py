@@ -1,0 +1,300 @@
+"""Observe, decide, record, execute: the page to read first.
+
+`handlers/` and the sampler put resources on the worklist; a worker takes one and makes a pass over it here.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Protocol
+
+from dspy_operator.errors import Conflict, LostAnswer, OperatorError, Permanent, Transient
+from dspy_operator.metrics.readings import IdleReading, Reading
+from dspy_operator.reconcile import looks, pods
+from dspy_operator.reconcile.clock import ServerClock
+from dspy_operator.reconcile.execute import Executor
+from dspy_operator.reconcile.memory import Given, Memory
+from dspy_operator.reconcile.observe import build_observation
+from dspy_operator.reconcile.programs import ReadsHistory
+from dspy_operator.reconcile.record import Recorder
+from dspy_operator.reconcile.reporting import Reporter
+from dspy_operator.reconcile.sampler import Sampler
+from dspy_operator.reconcile.scraping import build_telemetry
+from dspy_operator.reconcile.snapshot import Reader, Snapshot
+from dspy_operator.reconcile.worklist import Key, Worklist
+from dspy_operator.rollout.analysis import Analysis
+from dspy_operator.rollout.decide import decide
+from dspy_operator.rollout.model import Decision, Observation, Rollout, Unmeasured
+
+log = logging.getLogger(__name__)
+
+CHAIN: int = 40
+"""Passes that may follow one another at once before somebody is suspected of undoing our writes."""
+CALM_DOWN: float = 5.0
+
+
+class ReadsPrometheus(ReadsHistory, Protocol):
+    """The port to Prometheus beside the sampler's."""
+
+    async def read_generations(self) -> IdleReading | Unmeasured:
+        """Which pods Prometheus sees, of all programs."""
+
+
+class Leads(Protocol):
+    """The port to the Lease: whether this process may write, and under which epoch."""
+
+    @property
+    def epoch(self) -> int:
+        """Raised at every take-over and after every lost answer."""
+
+    def is_valid(self) -> bool:
+        """Whether the Lease is ours for certain."""
+
+    async def raise_epoch(self) -> None:
+        """Make every write that is still on its way fail."""
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds."""
+
+    checkpoint: float = 60.0
+    confirm: float = 1.0
+    resync: float = 600.0
+    open_resync: float = 30.0
+    stale_after: float = 30.0
+    idle: float = 60.0
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a reconciler is made of."""
+
+    reader: Reader
+    prometheus: ReadsPrometheus
+    sampler: Sampler
+    recorder: Recorder
+    executor: Executor
+    reporter: Reporter
+    worklist: Worklist
+    clock: ServerClock
+    leads: Leads
+    server_time: Callable[[], float]
+
+
+class Reconciler:
+    """Makes passes."""
+
+    def __init__(self, parts: Parts, timing: Timing, serving_image: str) -> None:
+        self._parts = parts
+        self._timing = timing
+        self._serving_image = serving_image
+        self._memories: dict[Key, Memory] = {}
+
+    def note(self, key: Key) -> None:
+        """Something happened to the resource or a child of it."""
+        self._remember(key).dirty = True
+        self._parts.worklist.add(key)
+
+    def list_tasks(self, workers: int) -> list[tuple[str, Coroutine[None, None, None]]]:
+        """All that must run, with names: workers, the sampler, the look at the telemetry of idle resources."""
+        tasks = [(f"worker {number}", self.work()) for number in range(workers)]
+        return [*tasks, ("sampler", self._parts.sampler.run()), ("telemetry", self._watch_telemetry())]
+
+    async def _watch_telemetry(self) -> None:
+        """Once a minute, one query for all: is every pod scraped?"""
+        while True:
+            await asyncio.sleep(self._timing.idle)
+            reading = await self._parts.prometheus.read_generations()
+            for key, memory in list(self._memories.items()):
+                if memory.snapshot is None:
+                    continue
+                telemetry = build_telemetry(key, memory.snapshot, reading)
+                if telemetry != memory.telemetry:
+                    memory.telemetry = telemetry
+                    self.note(key)
+
+    async def work(self) -> None:
+        """Take one key after the other, for ever."""
+        worklist = self._parts.worklist
+        while True:
+            key = await worklist.take()
+            try:
+                again = await self._pass_until_calm(key)
+            except Conflict:
+                self._remember(key).dirty = True
+                worklist.done(key, again=0.05)
+            except OperatorError as error:
+                await self._fail(key, error)
+            except Exception:
+                log.exception("A pass over %s/%s failed in a way that nobody foresaw", *key)
+                self._parts.reporter.count_error("Unforeseen")
+                self._remember(key).dirty = True
+                worklist.failed(key)
+            else:
+                worklist.done(key, again=again)
+
+    async def _fail(self, key: Key, error: OperatorError) -> None:
+        self._remember(key).dirty = True
+        self._parts.reporter.count_error(type(error).__name__)
+        retry_after = error.retry_after if isinstance(error, Transient) else None
+        delay = self._parts.worklist.failed(key, retry_after)
+        log.warning("%s/%s: %s; trying again in %.1f s", *key, error, delay)
+        if isinstance(error, Permanent):
+            self._parts.reporter.report_refused(self._remember(key), str(error))
+        if isinstance(error, LostAnswer):
+            await self._parts.leads.raise_epoch()
+
+    async def _pass_until_calm(self, key: Key) -> float | None:
+        """Passes that follow from one another without delay; returns when to look again."""
+        for _ in range(CHAIN):
+            again = await self._pass(key)
+            if again is None or again > 0:
+                return again
+        log.warning("%s/%s: something undoes what is written; waiting %.0f s", *key, CALM_DOWN)
+        return CALM_DOWN
+
+    async def _pass(self, key: Key) -> float | None:
+        """One pass; 0 asks for another one at once, None forgets the resource."""
+        memory = self._remember(key)
+        if not memory.dirty and memory.snapshot is not None:
+            seen, decision = self._glance(key, memory, memory.snapshot)
+            if not _wants_a_write(decision):
+                self._follow(key, memory, seen, decision)
+                return self._find_wait(seen, decision)
+        memory.dirty = False
+        snapshot = await self._parts.reader.find(key)
+        self._parts.clock.learn(self._parts.server_time())
+        if snapshot is None:
+            self._forget(key)
+            return None
+        memory.snapshot = snapshot
+        with self._parts.reporter.time_pass():
+            return await self._observe_and_act(key, memory, snapshot)
+
+    async def _observe_and_act(self, key: Key, memory: Memory, snapshot: Snapshot) -> float | None:
+        given = self._build_given(key)
+        seen = build_observation(snapshot, memory, given)
+        if seen.deleting:
+            return self._timing.resync
+        if await self._prepare_analysis(key, memory, seen):
+            seen = build_observation(snapshot, memory, given)
+        decision = decide(seen)
+        await self._act(seen, decision, snapshot, memory, given)
+        self._follow(key, memory, seen, decision)
+        self._parts.reporter.report(seen, decision, snapshot, memory)
+        if decision.action is not None or decision.deployment is not None or decision.rollout is not None:
+            memory.dirty = True
+        return self._find_wait(seen, decision)
+
+    async def _act(
+        self, seen: Observation, decision: Decision, snapshot: Snapshot, memory: Memory, given: Given
+    ) -> None:
+        """The record first, then the effect, then what people see."""
+        if not self._parts.leads.is_valid():
+            raise Transient("this process does not hold the Lease", retry_after=1.0)
+        await self._parts.recorder.record(seen, decision, snapshot, memory)
+        if decision.action is not None:
+            await self._parts.executor.execute(decision.action, seen, snapshot, memory, given)
+        await self._parts.recorder.show(seen, decision, snapshot, memory, given)
+
+    def _glance(self, key: Key, memory: Memory, snapshot: Snapshot) -> tuple[Observation, Decision]:
+        """Decide on the last snapshot: enough to see that a reading changes nothing, never enough to write."""
+        seen = build_observation(snapshot, memory, self._build_given(key))
+        return seen, decide(seen)
+
+    def _build_given(self, key: Key) -> Given:
+        return Given(
+            now=self._parts.clock.now(),
+            epoch=self._parts.leads.epoch,
+            serving_image=self._serving_image,
+            checkpoint_interval=self._timing.checkpoint,
+            stale_after=self._timing.stale_after,
+            reading=self._parts.sampler.get_latest(key),
+        )
+
+    async def _prepare_analysis(self, key: Key, memory: Memory, seen: Observation) -> bool:
+        """Begin the test of a new attempt, and after a restart find where its next look begins."""
+        rollout = seen.rollout
+        if rollout is None or rollout.fast or not rollout.known:
+            return False
+        if memory.analysis is None and rollout.record.analysis is None:
+            return await self._start_analysis(key, memory, seen, rollout)
+        memory.analysis = memory.analysis or rollout.record.analysis
+        waiting = rollout.record.effective_at is None or rollout.record.phase not in looks.JUDGED
+        if memory.bases is None and memory.analysis and not waiting and memory.snapshot and seen.table:
+            return await self._find_bases(key, memory, memory.analysis, seen, rollout)
+        return False
+
+    async def _start_analysis(self, key: Key, memory: Memory, seen: Observation, rollout: Rollout) -> bool:
+        sources = looks.list_sources(rollout)
+        metrics = rollout.plan.config.metrics
+        found = await self._parts.prometheus.read_reference(key, rollout.origin.revision, metrics, sources)
+        if isinstance(found, Unmeasured):
+            return False
+        memory.analysis = Analysis.start(rollout.plan.config, found, seen.now)
+        return True
+
+    async def _find_bases(
+        self, key: Key, memory: Memory, analysis: Analysis, seen: Observation, rollout: Rollout
+    ) -> bool:
+        """The same query at the last look's time gives the counters that the next look begins with."""
+        interest = looks.build_interest(key, rollout, analysis)
+        past = await self._parts.sampler.read_past(interest, analysis.state.clock.last)
+        snapshot, table = memory.snapshot, seen.table
+        if isinstance(past, Reading) and snapshot and table:
+            looks.start_bases(snapshot, memory, past, rollout, analysis, table)
+            return True
+        return False
+
+    def _follow(self, key: Key, memory: Memory, seen: Observation, decision: Decision) -> None:
+        """After a pass: the test goes on from here, and Prometheus is asked for what the next pass needs."""
+        rollout = seen.rollout
+        if decision.analysis is not None:
+            self._step_test(key, memory, seen, decision)
+        if seen.confirmation.at is None or (rollout and rollout.record.phase in _CONFIRMING):
+            interest = looks.build_interest(key, rollout, memory.analysis)
+            self._parts.sampler.want(interest, self._timing.confirm)
+        elif rollout is not None and not rollout.record.phase.is_end:
+            interest = looks.build_interest(key, rollout, memory.analysis)
+            self._parts.sampler.want(interest, rollout.plan.config.interval)
+        else:
+            self._parts.sampler.drop(key)
+
+    def _step_test(self, key: Key, memory: Memory, seen: Observation, decision: Decision) -> None:
+        reading = self._parts.sampler.get_latest(key)
+        entered = decision.rollout is not None and seen.judging.analysis is not decision.analysis
+        judged = decision.verdict is not None
+        memory.analysis = decision.analysis
+        snapshot, rollout, table = memory.snapshot, seen.rollout, seen.table
+        if not isinstance(reading, Reading) or snapshot is None or rollout is None or table is None:
+            return
+        if memory.bases is None or (entered and not judged):
+            if memory.analysis is not None:
+                looks.start_bases(snapshot, memory, reading, rollout, memory.analysis, table)
+                memory.judged_at = reading.t
+        elif judged:
+            ready = pods.list_ready_pods(snapshot, rollout.origin)
+            looks.step_bases(snapshot, memory, reading, rollout, table, ready)
+
+    def _find_wait(self, seen: Observation, decision: Decision) -> float:
+        if decision.wait is not None:
+            return decision.wait
+        return self._timing.open_resync if seen.rollout is not None else self._timing.resync
+
+    def _remember(self, key: Key) -> Memory:
+        return self._memories.setdefault(key, Memory())
+
+    def _forget(self, key: Key) -> None:
+        self._memories.pop(key, None)
+        self._parts.sampler.drop(key)
+        self._parts.reporter.forget(key)
+        self._parts.worklist.forget(key)
+
+
+_CONFIRMING = frozenset({"Preparing", "Promoting"})
+
+
+def _wants_a_write(decision: Decision) -> bool:
+    return decision.action is not None or decision.deployment is not None or decision.rollout is not None

@@ -1,0 +1,1 @@
+"""Moving traffic: what a split of decisions looks like in the cluster, and back."""
