@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from dspy_operator.settings import OperatorSettings
+
 Object = dict[str, Any]
 Render = Callable[..., list[Object]]
 POD_MONITOR = "monitoring.coreos.com/v1/PodMonitor"
@@ -83,7 +85,7 @@ def test_the_operator_is_probed_and_scraped_where_it_listens(default: list[Objec
 
 
 def test_values_reach_the_operator_as_settings(render: Render) -> None:
-    settings = {"checkpointIntervalSeconds": 5, "lookTickSeconds": 2, "workers": 4, "logLevel": "DEBUG"}
+    settings = {"checkpointIntervalSeconds": 5, "lookTickSeconds": 2, "workers": 4, "logLevel": "debug"}
     extra = {"extraEnv": [{"name": "DSPY_OPERATOR_RESYNC", "value": "60"}]}
     assert get_environment(render({"operator": settings | {"logJson": False} | extra})) == {
         "DSPY_OPERATOR_PROMETHEUS_URL": "http://prometheus.monitoring.svc:9090",
@@ -93,10 +95,27 @@ def test_values_reach_the_operator_as_settings(render: Render) -> None:
         "DSPY_OPERATOR_CHECKPOINT_INTERVAL": "5",
         "DSPY_OPERATOR_LOOK_TICK": "2",
         "DSPY_OPERATOR_WORKERS": "4",
-        "DSPY_OPERATOR_LOG_LEVEL": "DEBUG",
+        "DSPY_OPERATOR_LOG_LEVEL": "debug",
         "DSPY_OPERATOR_LOG_JSON": "false",
         "DSPY_OPERATOR_RESYNC": "60",
     }
+
+
+def test_the_operator_understands_every_setting(
+    default: list[Object], render: Render, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environment = get_environment(default) | get_environment(render({"scope": {"namespaced": True}}))
+    names = {name.removeprefix("DSPY_OPERATOR_").lower() for name in environment}
+    assert names <= set(OperatorSettings.model_fields)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    settings = OperatorSettings()
+    assert (settings.namespace, settings.lease_namespace, settings.checkpoint_interval) == (
+        "dspy",
+        "dspy",
+        60,
+    )
+    assert (settings.metrics_port, settings.health_port) == (9090, 8081)
 
 
 def test_crds_stay_when_the_release_goes(default: list[Object], render: Render) -> None:

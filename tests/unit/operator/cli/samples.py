@@ -7,8 +7,8 @@ from dspy_operator.cli.objects import parse_time
 
 Object = dict[str, Any]
 NAME, NAMESPACE, UID = "support-triage", "ml", "11111111-2222-3333-4444-555555555555"
-STABLE = {"revision": "3f9a12c4d5", "version": "aaaaaaaaaaaa", "sha256": "a" * 64}
-CANARY = {"revision": "81c0e7b2a9", "version": "bbbbbbbbbbbb", "sha256": "b" * 64}
+STABLE = {"revision": "3f9a12c4d5", "workload": "1a2b3c4d", "version": "aaaaaaaaaaaa", "sha256": "a" * 64}
+CANARY = {"revision": "81c0e7b2a9", "workload": "1a2b3c4d", "version": "bbbbbbbbbbbb", "sha256": "b" * 64}
 ROLLOUT = "support-triage-81c0e7b2a9-1"
 
 
@@ -25,6 +25,7 @@ NOW = at("10:12:30")
 def conditions(**states: tuple[str, str, str]) -> list[Object]:
     return [
         {"type": kind, "status": status, "reason": reason, "message": message, "observedGeneration": 7}
+        | {"lastTransitionTime": "2026-11-23T09:58:00Z"}
         for kind, (status, reason, message) in states.items()
     ]
 
@@ -41,13 +42,28 @@ def deployment(generation: int = 7) -> Object:
             "generation": generation,
             "creationTimestamp": "2026-11-20T06:00:00Z",
         },
-        "spec": {"replicas": 2},
+        "spec": {
+            "image": "registry.test/triage:1",
+            "program": {
+                "module": "support_triage:Triage",
+                "artifact": {
+                    "sha256": "b" * 64,
+                    "configMap": {"name": "triage-bbbbbbbbbbbb", "key": "program.json"},
+                },
+            },
+            "lm": {"primary": {"model": "openai/gpt-4o-mini"}},
+        },
         "status": {
             "observedGeneration": 7,
             "phase": "Progressing",
             "stable": STABLE | {"promotedAt": "2026-11-20T08:12:30Z"},
             "canary": CANARY
-            | {"step": 1, "steps": 3, "weight": 10, "score": "-0.4%", "p95": "+3%", "rollout": ROLLOUT},
+            | {"step": 1, "steps": 3, "weight": 10, "score": "-0.4%", "p95": "+3%", "rollout": ROLLOUT}
+            | {
+                "source": CANARY["revision"],
+                "attempt": 1,
+                "rolloutUID": "99999999-2222-3333-4444-555555555555",
+            },
             "weight": 10,
             "message": "10 % for 12m; score -0.4 % on 214 of 100 samples; holding until 1h",
             "conditions": conditions(
@@ -95,6 +111,7 @@ def rolled_back() -> Object:
 
 
 def strategy() -> Object:
+    filled = {"minSamples": 50, "onMissing": "Hold", "dryRun": False}
     return {
         "steps": [
             {"weight": 10, "minDuration": "1h", "minSamples": 100, "deadline": "72h", "approval": "Auto"},
@@ -108,9 +125,10 @@ def strategy() -> Object:
             "onDeadline": "Threshold",
             "metrics": [
                 {"name": "score", "type": "Score", "maxDrop": "5%", "tolerance": "3%", "min": "0.70"}
-                | {"minSamples": 50},
-                {"name": "latency", "type": "LatencyP95", "maxIncrease": "20%", "max": "10s"},
-                {"name": "errors", "type": "ErrorRate", "maxIncreasePoints": "1", "tolerance": "0.6"},
+                | filled,
+                {"name": "latency", "type": "LatencyP95", "maxIncrease": "20%", "max": "10s"} | filled,
+                {"name": "errors", "type": "ErrorRate", "maxIncreasePoints": "1", "tolerance": "0.6"}
+                | filled,
             ],
         },
         "bake": "30m",
@@ -121,13 +139,29 @@ def strategy() -> Object:
 def rollout() -> Object:
     """The open attempt of `deployment`."""
     return {
+        "apiVersion": "dspy-operator.io/v1alpha1",
+        "kind": "DSPyRollout",
         "metadata": {
             "name": ROLLOUT,
             "namespace": NAMESPACE,
             "creationTimestamp": "2026-11-23T09:58:00Z",
-            "ownerReferences": [{"kind": "DSPyDeployment", "name": NAME, "uid": UID}],
+            "ownerReferences": [
+                {
+                    "apiVersion": "dspy-operator.io/v1alpha1",
+                    "kind": "DSPyDeployment",
+                    "name": NAME,
+                    "uid": UID,
+                }
+            ],
         },
-        "spec": {"deployment": NAME, "attempt": 1, "from": STABLE, "to": CANARY, "strategy": strategy()},
+        "spec": {
+            "deployment": NAME,
+            "attempt": 1,
+            "from": STABLE | {"module": "support_triage:Triage"},
+            "to": CANARY | {"module": "support_triage:Triage"},
+            "fast": False,
+            "strategy": strategy(),
+        },
         "status": {
             "phase": "Stepping",
             "step": 1,
@@ -165,21 +199,22 @@ def metrics() -> list[Object]:
             "samples": {"canary": 214, "stable": 1930},
             "evidence": {"rollback": "0.07", "promote": "0.71"},
             "samplesNeeded": 400,
-            "message": "0.712 against 0.715; 71 % of the way to promote",
+            "message": "score -0.4 % on 214 of 100 samples",
         },
         {
             "name": "latency",
             "type": "LatencyP95",
             "verdict": "Promote",
-            "drop": "+3%",
+            "drop": "0.6 points",
             "samples": {"canary": 220, "stable": 1980},
             "evidence": {"rollback": "0.00", "promote": "1.20"},
+            "message": "latency 5.1 % slower than 1.2 s (stable 4.5 %) on 220 of 50 requests",
         },
         {
             "name": "errors",
             "type": "ErrorRate",
             "verdict": "Unmeasured",
-            "message": "No requests in this step",
+            "message": "errors: no samples of both revisions yet",
         },
     ]
 
@@ -209,7 +244,7 @@ def ended_rollout() -> Object:
             "drop": "19.8%",
             "samples": {"canary": 180, "stable": 1600},
             "evidence": {"rollback": "1.04", "promote": "0.00"},
-            "message": "0.573 against 0.715",
+            "message": "score -19.8 % on 180 of 100 samples",
         }
     ]
     return copy.deepcopy(found)

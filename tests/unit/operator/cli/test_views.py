@@ -66,8 +66,8 @@ def test_a_metric_says_what_it_may_do() -> None:
     rules = {metric.name: metric.rule for metric in rollout_view(samples.rollout()).metrics}
     assert rules == {
         "score": "may drop 5 %, tolerance 3 %, never below 0.70, from 50 samples",
-        "latency": "may rise 20 %, never above 10s",
-        "errors": "may rise 1 point, tolerance 0.6",
+        "latency": "may rise 20 %, never above 10s, from 50 samples",
+        "errors": "may rise 1 point, tolerance 0.6, from 50 samples",
     }
 
 
@@ -137,8 +137,10 @@ def test_nothing_that_can_serve_is_degraded_and_a_pause_is_in_progress() -> None
 
 @pytest.mark.parametrize(
     ("seconds", "written"),
-    [(None, ""), (-5, "0s"), (45, "45s"), (119, "119s"), (120, "2m"), (7199, "119m"), (7200, "2h")]
-    + [(11100, "3h5m"), (172800, "2d"), (187200, "2d4h")],
+    [
+        *((None, ""), (-5, "0s"), (45, "45s"), (119, "119s"), (120, "2m"), (7199, "119m"), (7200, "2h")),
+        *((11100, "3h5m"), (172800, "2d"), (187200, "2d4h")),
+    ],
 )
 def test_ages_are_written_as_kubectl_does(seconds: float | None, written: str) -> None:
     assert age(seconds) == written

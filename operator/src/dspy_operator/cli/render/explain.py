@@ -38,7 +38,8 @@ def _rule(view: Rollout, now: float) -> list[str]:
 
 def _metric(metric: Metric) -> list[str]:
     head = "  ".join(part for part in (metric.name, metric.verdict, metric.rule) if part)
-    measured = "  ".join(part for part in (metric.change, samples_text(metric)) if part)
+    worse = f"worse by {metric.drop}" if metric.drop else ""
+    measured = "  ".join(part for part in (worse, samples_text(metric)) if part)
     lines = [head] + ([f"  measured   {measured}"] if measured else [])
     for label, share in (("roll back", metric.rollback), ("promote", metric.promote)):
         if share is not None:

@@ -65,7 +65,8 @@ def pod_line(pod: Pod, now: float) -> str:
 
 def metric_text(metric: Metric) -> str:
     """Say one metric's numbers; evidence 1.0 fires."""
-    parts = [metric.name, metric.verdict, metric.change, samples_text(metric)]
+    worse = f"worse by {metric.drop}" if metric.drop else ""
+    parts = [metric.name, metric.verdict, worse, samples_text(metric)]
     if metric.rollback is not None and metric.promote is not None:
         parts.append(f"rollback {metric.rollback:.2f}  promote {metric.promote:.2f}")
     return "  ".join(part for part in [*parts, metric.message] if part)

@@ -50,20 +50,20 @@ def deployment_tree(view: Deployment, now: float, *, wide: bool = False) -> Tree
 
 
 def metrics_table(metrics: Sequence[Metric]) -> RenderableType:
-    """Draw what each metric says: change, samples, evidence toward 1.0, and a sentence."""
+    """Draw what each metric says: drop, samples, evidence toward 1.0, and a sentence."""
     table = Table(box=None, pad_edge=False, show_header=True, header_style="dim", padding=(0, 2, 0, 0))
-    for heading in ("metric", "verdict", "change", "samples", "roll back", "promote"):
-        table.add_column(heading, no_wrap=True, justify="right" if heading == "change" else "left")
+    for heading in ("metric", "verdict", "worse by", "samples", "roll back", "promote"):
+        table.add_column(heading, no_wrap=True, justify="right" if heading == "worse by" else "left")
     for metric in metrics:
         table.add_row(
             Text(metric.name, style="bold"),
             Text(metric.verdict, style=VERDICT_STYLE.get(metric.verdict, "")),
-            metric.change,
+            metric.drop,
             samples_text(metric),
             _evidence(metric.rollback, "red"),
             _evidence(metric.promote, "green"),
         )
-    notes = [Text(f"{metric.name}: {metric.message}", style="dim") for metric in metrics if metric.message]
+    notes = [Text(metric.message, style="dim") for metric in metrics if metric.message]
     return Group(table, *notes)
 
 

@@ -117,7 +117,7 @@ def _metric(item: Object, rules: Mapping[str, Object]) -> Metric:
         name=name,
         verdict=text(item, "verdict"),
         rule=rule_of(rules.get(name, {})),
-        change=text(item, "drop"),
+        drop=text(item, "drop"),
         canary_samples=integer(samples, "canary"),
         stable_samples=integer(samples, "stable"),
         samples_needed=integer(item, "samplesNeeded"),

@@ -38,12 +38,12 @@ class Step:
 
 @dataclass(frozen=True)
 class Metric:
-    """One measurement: its rule, its numbers and how close each answer is."""
+    """One measurement: its rule, its numbers and how close each answer is; a positive `drop` is worse."""
 
     name: str
     verdict: str = ""
     rule: str = ""
-    change: str = ""
+    drop: str = ""
     canary_samples: int | None = None
     stable_samples: int | None = None
     samples_needed: int | None = None
