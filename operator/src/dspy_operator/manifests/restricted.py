@@ -23,7 +23,7 @@ _VOLUME_KINDS: Final = frozenset(
 _CONTAINER_LISTS: Final = ("containers", "initContainers")
 _PROBES: Final = ("livenessProbe", "readinessProbe", "startupProbe")
 _HOOKS: Final = ("postStart", "preStop")
-_RESTRICTED: Final = "is forbidden by Pod Security `restricted`"
+RESTRICTED: Final = "is forbidden by Pod Security `restricted`"
 _SAFE_SYSCTLS: Final = frozenset(
     {
         "kernel.shm_rmid_forced",
@@ -68,7 +68,7 @@ def _list_findings(template: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 def _list_in_pod(spec: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for key in ("hostNetwork", "hostPID", "hostIPC"):
         if spec.get(key):
-            yield f"spec.{key}", _RESTRICTED
+            yield f"spec.{key}", RESTRICTED
     if spec.get("automountServiceAccountToken"):
         yield "spec.automountServiceAccountToken", "serving pods get no API token"
     if spec.get("ephemeralContainers"):
@@ -77,13 +77,13 @@ def _list_in_pod(spec: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield from _list_in_security(security, "spec.securityContext")
     for index, sysctl in enumerate(security.get("sysctls") or []):
         if sysctl.get("name") not in _SAFE_SYSCTLS:
-            yield f"spec.securityContext.sysctls[{index}]", _RESTRICTED
+            yield f"spec.securityContext.sysctls[{index}]", RESTRICTED
 
 
 def _list_in_volume(volume: Mapping[str, Any], path: str) -> Iterator[tuple[str, str]]:
     for kind in volume.keys() - {"name"}:
         if kind not in _VOLUME_KINDS:
-            yield f"{path}.{kind}", _RESTRICTED
+            yield f"{path}.{kind}", RESTRICTED
 
 
 def _list_in_container(container: Mapping[str, Any], path: str) -> Iterator[tuple[str, str]]:
@@ -92,34 +92,34 @@ def _list_in_container(container: Mapping[str, Any], path: str) -> Iterator[tupl
     yield from _list_in_security(security, here)
     for key in ("privileged", "allowPrivilegeEscalation"):
         if security.get(key):
-            yield f"{here}.{key}", _RESTRICTED
+            yield f"{here}.{key}", RESTRICTED
     if security.get("procMount", "Default") != "Default":
-        yield f"{here}.procMount", _RESTRICTED
+        yield f"{here}.procMount", RESTRICTED
     yield from _list_in_capabilities(_get_object(security, "capabilities"), f"{here}.capabilities")
     for index, port in enumerate(container.get("ports") or []):
         if port.get("hostPort"):
-            yield f"{path}.ports[{index}].hostPort", _RESTRICTED
+            yield f"{path}.ports[{index}].hostPort", RESTRICTED
     yield from _list_in_probes(container, path)
 
 
 def _list_in_security(security: Mapping[str, Any], path: str) -> Iterator[tuple[str, str]]:
     if security.get("runAsNonRoot") is False:
-        yield f"{path}.runAsNonRoot", _RESTRICTED
+        yield f"{path}.runAsNonRoot", RESTRICTED
     if security.get("runAsUser") == 0:
-        yield f"{path}.runAsUser", _RESTRICTED
+        yield f"{path}.runAsUser", RESTRICTED
     for key in ("seccompProfile", "appArmorProfile"):
         if _get_object(security, key).get("type") not in {None, "RuntimeDefault", "Localhost"}:
-            yield f"{path}.{key}.type", _RESTRICTED
+            yield f"{path}.{key}.type", RESTRICTED
     selinux = _get_object(security, "seLinuxOptions")
     if selinux.get("type", "") not in _SELINUX_TYPES or selinux.get("user") or selinux.get("role"):
-        yield f"{path}.seLinuxOptions", _RESTRICTED
+        yield f"{path}.seLinuxOptions", RESTRICTED
     if _get_object(security, "windowsOptions").get("hostProcess"):
-        yield f"{path}.windowsOptions.hostProcess", _RESTRICTED
+        yield f"{path}.windowsOptions.hostProcess", RESTRICTED
 
 
 def _list_in_capabilities(capabilities: Mapping[str, Any], path: str) -> Iterator[tuple[str, str]]:
     if set(capabilities.get("add") or []) - {"NET_BIND_SERVICE"}:
-        yield f"{path}.add", _RESTRICTED
+        yield f"{path}.add", RESTRICTED
     if "drop" in capabilities and "ALL" not in (capabilities["drop"] or []):
         yield f"{path}.drop", "must contain ALL"
 
@@ -131,7 +131,7 @@ def _list_in_probes(container: Mapping[str, Any], path: str) -> Iterator[tuple[s
     for where, handler in handlers:
         for action in ("httpGet", "tcpSocket"):
             if _get_object(handler, action).get("host"):
-                yield f"{where}.{action}.host", _RESTRICTED
+                yield f"{where}.{action}.host", RESTRICTED
 
 
 def _get_object(parent: Mapping[str, Any], key: str) -> Mapping[str, Any]:

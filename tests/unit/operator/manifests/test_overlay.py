@@ -108,13 +108,13 @@ def test_a_sidecar_is_made_restricted_where_it_does_not_say_so() -> None:
     assert theirs["securityContext"] == {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
 
 
-FORBIDDEN = [
+FORBIDDEN: list[tuple[dict[str, Any], str]] = [
     ({"spec": {"hostNetwork": True}}, "spec.hostNetwork"),
     ({"spec": {"hostPID": True}}, "spec.hostPID"),
     ({"spec": {"hostIPC": True}}, "spec.hostIPC"),
     ({"spec": {"automountServiceAccountToken": True}}, "spec.automountServiceAccountToken"),
     ({"spec": {"volumes": [{"name": "x", "hostPath": {"path": "/"}}]}}, "spec.volumes[0].hostPath"),
-    ({"spec": {"volumes": [{"name": "x", "nfs": {}}]}}, "spec.volumes[0].nfs"),
+    ({"spec": {"volumes": [{"name": "x", "nfs": {"server": "x", "path": "/"}}]}}, "spec.volumes[0].nfs"),
     ({"spec": {"securityContext": {"runAsNonRoot": False}}}, "spec.securityContext.runAsNonRoot"),
     ({"spec": {"securityContext": {"runAsUser": 0}}}, "spec.securityContext.runAsUser"),
     (
@@ -149,13 +149,20 @@ FORBIDDEN = [
         "spec.containers[0].securityContext.appArmorProfile.type",
     ),
     (server(ports=[{"containerPort": 1, "hostPort": 1}]), "spec.containers[0].ports[0].hostPort"),
-    (server(livenessProbe={"httpGet": {"host": "x"}}), "spec.containers[0].livenessProbe.httpGet.host"),
     (
-        server(lifecycle={"preStop": {"tcpSocket": {"host": "x"}}}),
+        server(livenessProbe={"httpGet": {"host": "x", "port": 1}}),
+        "spec.containers[0].livenessProbe.httpGet.host",
+    ),
+    (
+        server(lifecycle={"preStop": {"tcpSocket": {"host": "x", "port": 1}}}),
         "spec.containers[0].lifecycle.preStop.tcpSocket.host",
     ),
     (
-        {"spec": {"initContainers": [{"name": "x", "securityContext": {"privileged": True}}]}},
+        {
+            "spec": {
+                "initContainers": [{"name": "x", "image": "r/x:1", "securityContext": {"privileged": True}}]
+            }
+        },
         "spec.initContainers[0].securityContext.privileged",
     ),
     (server(image="registry/other:1"), "spec.containers[0].image"),
