@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,7 @@ from dspy_operator.cli.render.outcome import outcome_lines
 from dspy_operator.cli.render.screen import print_lines
 from dspy_operator.cli.views.build import deployment_view
 from dspy_operator.cli.views.model import Deployment
+from dspy_operator.errors import Transient
 
 POLL = 0.25
 
@@ -131,11 +133,12 @@ async def _wait_until_handled(
 ) -> Deployment:
     """Poll until the DSPyDeployment's record or that of the attempt holds the nonce."""
     while True:
-        deployment = await cluster.get_deployment(name)
-        named = attempt or text(mapping(deployment, "status", "canary"), "rollout")
-        rollout = await cluster.find_rollout(deployment, named) if named else None
-        if nonce in handled_nonces(deployment, rollout, command):
-            return deployment_view(deployment, rollout)
+        with suppress(Transient):  # an API server that is away for a moment is only waited for
+            deployment = await cluster.get_deployment(name)
+            named = attempt or text(mapping(deployment, "status", "canary"), "rollout")
+            rollout = await cluster.find_rollout(deployment, named) if named else None
+            if nonce in handled_nonces(deployment, rollout, command):
+                return deployment_view(deployment, rollout)
         await asyncio.sleep(POLL)
 
 

@@ -15,6 +15,7 @@ from dspy_operator.cli.render.screen import Screen, print_lines
 from dspy_operator.cli.render.tables import history_table
 from dspy_operator.cli.views.build import deployment_view, rollout_view
 from dspy_operator.cli.views.model import Deployment, Health
+from dspy_operator.errors import Transient
 
 POLL = 1.0
 EXITS = {
@@ -43,17 +44,22 @@ async def _get(target: Target, name: str | None, screen: Screen, *, everywhere: 
     async with open_cluster(target) as cluster:
         with screen.open(live=watch):
             while True:
-                if name:
-                    screen.show_one(await cluster.get_view(name), cluster.now)
-                else:
-                    screen.show_many(await _list_views(cluster, everywhere=everywhere), cluster.now)
+                try:
+                    await _show(cluster, name, screen, everywhere=everywhere)
+                except Transient:
+                    if not watch:
+                        raise
                 if not watch:
                     return
                 await asyncio.sleep(POLL)
 
 
-async def _list_views(cluster: Cluster, *, everywhere: bool) -> list[Deployment]:
-    return [deployment_view(found) for found in await cluster.list_deployments(everywhere=everywhere)]
+async def _show(cluster: Cluster, name: str | None, screen: Screen, *, everywhere: bool) -> None:
+    if name:
+        screen.show_one(await cluster.get_view(name), cluster.now)
+    else:
+        found = await cluster.list_deployments(everywhere=everywhere)
+        screen.show_many([deployment_view(each) for each in found], cluster.now)
 
 
 @click.command()
@@ -75,13 +81,18 @@ async def _status(target: Target, name: str, timeout: float) -> Deployment:  # n
         ends = asyncio.get_running_loop().time() + timeout
         said = ""
         while True:
-            view = deployment_view(await cluster.get_deployment(name))
             over = asyncio.get_running_loop().time() >= ends
-            if view.health is not Health.IN_PROGRESS or over:
-                return view
-            if (line := status_line(view)) != said:
-                print_lines([line])
-                said = line
+            try:
+                view = deployment_view(await cluster.get_deployment(name))
+            except Transient:
+                if over:
+                    raise
+            else:
+                if view.health is not Health.IN_PROGRESS or over:
+                    return view
+                if (line := status_line(view)) != said:
+                    print_lines([line])
+                    said = line
             await asyncio.sleep(POLL)
 
 

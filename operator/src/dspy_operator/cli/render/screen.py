@@ -40,9 +40,10 @@ class Screen:
         if not live or not is_terminal() or self._form in {Format.JSON, Format.YAML}:
             yield
             return
-        from rich.live import Live  # noqa: PLC0415  only where it draws
+        from rich.console import Console  # noqa: PLC0415  only where it draws
+        from rich.live import Live  # noqa: PLC0415  as above
 
-        with Live(auto_refresh=False, vertical_overflow="visible") as self._live:
+        with Live(console=Console(), auto_refresh=False, vertical_overflow="visible") as self._live:
             yield
 
     def show_one(self, view: Deployment, now: float) -> None:
