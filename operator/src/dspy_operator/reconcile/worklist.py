@@ -41,7 +41,7 @@ class Worklist:
     _again: dict[Key, float] = field(default_factory=dict)
     _failures: dict[Key, int] = field(default_factory=dict)
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
-    _numbers: itertools.count[int] = field(default_factory=itertools.count)
+    _numbers: "itertools.count[int]" = field(default_factory=itertools.count)
 
     def add(self, key: Key, delay: float = 0.0) -> None:
         """Make a key due in `delay` seconds, or earlier if it already is."""
