@@ -14,7 +14,7 @@ def telemetry() -> Telemetry:
     return Telemetry()
 
 
-def sample(telemetry: Telemetry, metric: str, **labels: str) -> float | None:
+def sample(telemetry: Telemetry, metric: str, /, **labels: str) -> float | None:
     return telemetry.registry.get_sample_value(metric, labels)
 
 

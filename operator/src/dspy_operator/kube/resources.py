@@ -8,6 +8,7 @@ from typing import Final
 from urllib.parse import quote
 
 from dspy_operator.api import names
+from dspy_operator.errors import Permanent
 
 
 @dataclass(frozen=True)
@@ -25,13 +26,23 @@ class Resource:
         return f"{self.group}/{self.version}" if self.group else self.version
 
     def path(self, namespace: str | None, name: str | None = None, subresource: str | None = None) -> str:
-        """The request path; without a namespace that of all namespaces."""
+        """The request path; without a namespace that of all namespaces.
+
+        Raises:
+            Permanent: a part would make it another path.
+        """
         parts = ["apis", self.group, self.version] if self.group else ["api", self.version]
         if namespace is not None:
             parts += ["namespaces", namespace]
         parts.append(self.plural)
         parts += [part for part in (name, subresource) if part is not None]
-        return "/" + "/".join(quote(part, safe="") for part in parts)
+        return "/" + "/".join(_quote(part) for part in parts)
+
+
+def _quote(part: str) -> str:
+    if part in {"", ".", ".."}:
+        raise Permanent(f"{part!r} is no name")
+    return quote(part, safe="")
 
 
 CONFIGMAPS: Final = Resource("", "v1", "configmaps", "ConfigMap")
