@@ -13,7 +13,7 @@ Law = Callable[[Random, float], float]
 """(generator, factor on the mean) -> one score."""
 
 FIVE_POINTS = (0.0, 0.25, 0.5, 0.75, 1.0)
-FIVE_WEIGHTS = (0.05, 0.15, 0.25, 0.50, 1.0)
+FIVE_LIMITS = (0.05, 0.10, 0.20, 0.45, 1.0)
 JUDGE_A, JUDGE_B = 4.888889, 1.222222
 
 
@@ -23,7 +23,7 @@ def draw_thumb(random: Random, factor: float) -> float:
 
 def draw_five_point(random: Random, factor: float) -> float:
     u = random.random()
-    value = next(point for point, limit in zip(FIVE_POINTS, FIVE_WEIGHTS, strict=True) if u < limit)
+    value = next(point for point, limit in zip(FIVE_POINTS, FIVE_LIMITS, strict=True) if u < limit)
     return value if factor == 1 or random.random() < factor else 0.0
 
 

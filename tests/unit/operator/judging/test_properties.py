@@ -30,7 +30,7 @@ from dspy_operator.rollout.judging.engine import (
 )
 from dspy_operator.rollout.judging.moments import LEAST_VARIANCE, Moments
 
-FEW = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+FEW = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 shares = st.floats(0, 1)
 counts = st.integers(0, 500)

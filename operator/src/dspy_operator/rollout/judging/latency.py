@@ -21,8 +21,8 @@ SLOW_SHARES_TO_PROMOTE = (0.01, 0.02, 0.035, 0.05)
 FAST_MEAN = 0.95
 FAST_VARIANCE = 0.0475
 
-# tau 1 throughout: with 0 a canary twice as slow is found one look of 50 + 450 requests later.
-ROLLBACK_NULL = Null(1, 1.0, 0.0, is_relative=False, components=((0.05, 1.0), (0.15, 1.0), (0.5, 1.0)))
+# tau as for scores: with 0 throughout, a canary twice as slow is found one look of 50 + 450 requests later.
+ROLLBACK_NULL = Null(1, 1.0, 0.0, is_relative=False, components=((0.05, 0.0), (0.15, 1.0), (0.5, 1.0)))
 PROMOTE_NULL = Null(-1, 1.0, 0.05, is_relative=False, components=((0.05, 0.0),))
 
 
