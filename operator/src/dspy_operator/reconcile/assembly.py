@@ -60,5 +60,6 @@ def build_reconciler(ports: Ports, settings: OperatorSettings) -> Reconciler:
         resync=settings.resync,
         open_resync=settings.open_resync,
         stale_after=settings.sample_stale_after,
+        tick=settings.look_tick,
     )
     return Reconciler(parts, timing, settings.serving_image)

@@ -79,13 +79,13 @@ class Executor:
                 await self._create_revision(action, snapshot, given)
             case CreateRollout():
                 self_made = await build_rollout(action, snapshot, self._programs.has_feedback_scores)
-                await self._client.create(DSPYROLLOUTS, self_made)
+                await self._create(DSPYROLLOUTS, self_made)
             case DeleteRollout():
                 await self._delete_rollout(action.name, snapshot)
             case Archive():
                 content = await self._programs.get_content(snapshot, action.program.sha256)
                 copy = build_program_copy(snapshot.owner, action.program.sha256, content)
-                await self._client.create(CONFIGMAPS, copy)
+                await self._create(CONFIGMAPS, copy)
             case FillSlot():
                 await self._fill_slot(action, snapshot, given)
             case SetSplit():
@@ -111,7 +111,7 @@ class Executor:
         if record.revision != action.program.revision:
             raise Conflict(f"the spec is not revision {action.program.revision} any more")
         number = len(snapshot.revision_objects) + 1
-        await self._client.create(CONTROLLERREVISIONS, build_revision(snapshot.owner, record, number))
+        await self._create(CONTROLLERREVISIONS, build_revision(snapshot.owner, record, number))
 
     async def _delete_rollout(self, name: str, snapshot: Snapshot) -> None:
         for obj in snapshot.rollouts or ():
@@ -170,12 +170,10 @@ class Executor:
         if record is None:
             return
         for slot in children.list_missing_slots(snapshot):
-            await self._client.create(CONFIGMAPS, children.build_empty_slot(snapshot, slot, given.epoch))
+            await self._create(CONFIGMAPS, children.build_empty_slot(snapshot, slot, given.epoch))
         if children.is_source_missing(snapshot, record):
             files = await self._programs.get_source(snapshot, record.source_digest)
-            await self._client.create(
-                CONFIGMAPS, build_source_copy(snapshot.owner, record.source_digest, files)
-            )
+            await self._create(CONFIGMAPS, build_source_copy(snapshot.owner, record.source_digest, files))
         kinds = {"Service": (SERVICES, snapshot.service), "PodDisruptionBudget": (PDBS, snapshot.budget)}
         for wanted in children.build_simple(snapshot):
             resource, live = kinds[wanted["kind"]]
@@ -216,11 +214,27 @@ class Executor:
         """Create what is missing, apply over what was read."""
         self._check()
         if live is None:
-            return await self._client.create(resource, wanted)
+            return await self._create(resource, wanted)
         meta = live["metadata"]
         return await self._client.apply(
             resource, wanted, uid=meta["uid"], resource_version=meta["resourceVersion"]
         )
+
+    async def _create(self, resource: Resource, wanted: Manifest) -> Object:
+        """Create, and tell somebody else's object of that name from our own that is new."""
+        meta = wanted["metadata"]
+        try:
+            return await self._client.create(resource, wanted)
+        except Conflict:
+            found = await self._client.find(resource, meta["namespace"], meta["name"], metadata_only=True)
+            ours = meta["ownerReferences"][0]["uid"]
+            owners = (
+                (found or {}).get("metadata", {}).get("ownerReferences") or [] if found else [{"uid": ours}]
+            )
+            if all(owner.get("uid") != ours for owner in owners):
+                what = f"{wanted['kind']} {meta['name']}"
+                raise Permanent(f"{what} exists and does not belong to this resource: rename one") from None
+            raise
 
     async def _delete(self, resource: Resource, obj: Object) -> None:
         meta = obj["metadata"]

@@ -55,10 +55,14 @@ class Memory:
     """One resource.
 
     `analysis` is the newest, at most a checkpoint ahead of what is written; `saved` is what `saved_text` on the API
-    server says. `dirty`: something happened in the cluster since `snapshot` was read.
+    server says. `dirty`: something happened in the cluster since `snapshot` was read, at `read_at`.
+    `shown_reason` is what the status says, `conflicts` how often in a row somebody else wrote first.
     """
 
     dirty: bool = True
+    read_at: float = 0.0
+    conflicts: int = 0
+    shown_reason: str = ""
     snapshot: Snapshot | None = None
     attempt: str = ""
     analysis: Analysis | None = None

@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 CHAIN: int = 40
 """Passes that may follow one another at once before somebody is suspected of undoing our writes."""
 CALM_DOWN: float = 5.0
+PATIENT: float = 60.0
+"""Seconds after which a table that no pod confirms is looked for less often."""
 
 
 class ReadsPrometheus(ReadsHistory, Protocol):
@@ -64,6 +66,7 @@ class Timing:
     resync: float = 600.0
     open_resync: float = 30.0
     stale_after: float = 30.0
+    tick: float = 10.0
     idle: float = 60.0
 
 
@@ -122,9 +125,12 @@ class Reconciler:
             key = await worklist.take()
             try:
                 again = await self._pass_until_calm(key)
-            except Conflict:
-                self._remember(key).dirty = True
-                worklist.done(key, again=0.05)
+            except Conflict as error:
+                memory = self._remember(key)
+                memory.dirty = True
+                memory.conflicts += 1
+                log.debug("%s/%s: %s", *key, error)
+                worklist.done(key, again=min(CALM_DOWN, 0.02 * 2.0 ** min(memory.conflicts, 10)))
             except OperatorError as error:
                 await self._fail(key, error)
             except Exception:
@@ -133,6 +139,7 @@ class Reconciler:
                 self._remember(key).dirty = True
                 worklist.failed(key)
             else:
+                self._remember(key).conflicts = 0
                 worklist.done(key, again=again)
 
     async def _fail(self, key: Key, error: OperatorError) -> None:
@@ -158,9 +165,14 @@ class Reconciler:
     async def _pass(self, key: Key) -> float | None:
         """One pass; 0 asks for another one at once, None forgets the resource."""
         memory = self._remember(key)
-        if not memory.dirty and memory.snapshot is not None:
+        now = self._parts.clock.now() if memory.snapshot else 0.0
+        if (
+            not memory.dirty
+            and memory.snapshot is not None
+            and now - memory.read_at < self._timing.open_resync
+        ):
             seen, decision = self._glance(key, memory, memory.snapshot)
-            if not _wants_a_write(decision):
+            if not _wants_a_write(decision) and str(decision.reason) == memory.shown_reason:
                 self._follow(key, memory, seen, decision)
                 return self._find_wait(seen, decision)
         memory.dirty = False
@@ -170,6 +182,7 @@ class Reconciler:
             self._forget(key)
             return None
         memory.snapshot = snapshot
+        memory.read_at = self._parts.clock.now()
         with self._parts.reporter.time_pass():
             return await self._observe_and_act(key, memory, snapshot)
 
@@ -184,7 +197,8 @@ class Reconciler:
         await self._act(seen, decision, snapshot, memory, given)
         self._follow(key, memory, seen, decision)
         self._parts.reporter.report(seen, decision, snapshot, memory)
-        if decision.action is not None or decision.deployment is not None or decision.rollout is not None:
+        memory.shown_reason = str(decision.reason)
+        if _wants_a_write(decision):
             memory.dirty = True
         return self._find_wait(seen, decision)
 
@@ -197,7 +211,8 @@ class Reconciler:
         await self._parts.recorder.record(seen, decision, snapshot, memory)
         if decision.action is not None:
             await self._parts.executor.execute(decision.action, seen, snapshot, memory, given)
-        await self._parts.recorder.show(seen, decision, snapshot, memory, given)
+        if decision.wait != 0 and decision.action is None:
+            await self._parts.recorder.show(seen, decision, snapshot, memory, given)
 
     def _glance(self, key: Key, memory: Memory, snapshot: Snapshot) -> tuple[Observation, Decision]:
         """Decide on the last snapshot: enough to see that a reading changes nothing, never enough to write."""
@@ -251,11 +266,17 @@ class Reconciler:
     def _follow(self, key: Key, memory: Memory, seen: Observation, decision: Decision) -> None:
         """After a pass: the test goes on from here, and Prometheus is asked for what the next pass needs."""
         rollout = seen.rollout
+        reading = self._parts.sampler.get_latest(key)
+        if isinstance(reading, Reading):
+            self._parts.reporter.measure_rollback(key, seen, memory, reading)
         if decision.analysis is not None:
             self._step_test(key, memory, seen, decision)
         if seen.confirmation.at is None or (rollout and rollout.record.phase in _CONFIRMING):
             interest = looks.build_interest(key, rollout, memory.analysis)
-            self._parts.sampler.want(interest, self._timing.confirm)
+            waited = self._parts.clock.now() - memory.refreshing.since
+            self._parts.sampler.want(
+                interest, self._timing.confirm if waited < PATIENT else self._timing.tick
+            )
         elif rollout is not None and not rollout.record.phase.is_end:
             interest = looks.build_interest(key, rollout, memory.analysis)
             self._parts.sampler.want(interest, rollout.plan.config.interval)
@@ -279,6 +300,8 @@ class Reconciler:
             looks.step_bases(snapshot, memory, reading, rollout, table, ready)
 
     def _find_wait(self, seen: Observation, decision: Decision) -> float:
+        if decision.action is not None:
+            return 0.0
         if decision.wait is not None:
             return decision.wait
         return self._timing.open_resync if seen.rollout is not None else self._timing.resync

@@ -92,6 +92,15 @@ class Reporter:
         if record.phase.is_end:
             self._telemetry.count_rollout(record.phase.value, seen.now - rollout.created_at)
 
+    def measure_rollback(self, key: Key, seen: Observation, memory: Memory, reading: Reading) -> None:
+        """Once the last pod uses the table that took the canary's share away."""
+        if memory.verdict_at is None or seen.confirmation.at is None or seen.rollout is not None:
+            return
+        last = find_last_applied(reading, key)
+        if last is not None and last >= memory.verdict_at - 1.0:
+            self._telemetry.observe_rollback(max(0.0, last - memory.verdict_at))
+            memory.verdict_at = None
+
 
 def find_last_applied(reading: Reading, key: Key) -> float | None:
     """When the last pod began to use its table, seconds since 1970 by the pods' clocks."""
