@@ -7,6 +7,7 @@ import asyncio
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Final
@@ -39,6 +40,9 @@ class Server:
     """What the endpoints share.
 
     Attributes:
+        lm: the one `dspy.LM`, whose engine knows the targets.
+        adapter: the one adapter.
+        workers: threads for programs without `aforward`, one for each request that is admitted.
         version: the static part of `GET /version`.
         draining: set at SIGTERM; `/ready` then says 503 and connections are closed after each answer.
     """
@@ -46,9 +50,12 @@ class Server:
     config: Config
     keeper: RouteKeeper
     metrics: Metrics
+    lm: Any
+    adapter: Any
     scorer: Scorer
     feedback: FeedbackBox | None
     admission: Admission
+    workers: Executor
     version: Mapping[str, Any]
     draining: bool = False
 
@@ -190,7 +197,8 @@ async def _answer(
     inflight.inc()
     try:
         async with asyncio.timeout(server.config.lm.timeout + GRACE_SECONDS), server.admission.slot():
-            return await choice.program.answer(inputs), call
+            with compat.overrides(lm=server.lm, adapter=server.adapter):
+                return await choice.program.answer(inputs, server.workers), call
     except QueueFullError as exc:
         server.metrics.rejected.labels(server.metrics.program, revision, Rejection.QUEUE).inc()
         raise ProblemError(
@@ -227,6 +235,7 @@ def _log_failure(exchange: _Exchange, error: Exception, error_class: ErrorClass)
         track=exchange.track,
         error_class=error_class,
         error=type(error).__name__,
+        status=getattr(error, "status", None),
         where=_get_origin(error),
     )
 

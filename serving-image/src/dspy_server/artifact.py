@@ -31,10 +31,11 @@ _VERSION: Final = re.compile(r"[0-9A-Za-z.+_-]{1,64}")
 
 @dataclass(frozen=True)
 class PredictorShape:
-    """What the module's code says about one predictor: its fields in order, prefixes, decision outputs."""
+    """What the module's code says about one predictor: its fields in order, with prefix and description of each."""
 
     fields: tuple[str, ...]
     prefixes: tuple[str, ...]
+    descriptions: tuple[str, ...]
     decisions: frozenset[str] = frozenset()
 
 
@@ -231,9 +232,10 @@ def _compare_fields(path: str, items: list[Any], shape: PredictorShape, found: _
         names = ", ".join(shape.fields)
         found.mismatches.append(f"{path}: {len(items)} fields, the module has {len(shape.fields)}: {names}")
         return
-    for index, (item, name, prefix) in enumerate(zip(items, shape.fields, shape.prefixes, strict=True)):
+    columns = zip(items, shape.fields, shape.prefixes, shape.descriptions, strict=True)
+    for index, (item, name, prefix, description) in enumerate(columns):
         default = _DEFAULT_DESCRIPTION.fullmatch(item["description"])
-        if default is not None and default[1] != name:
+        if default is not None and default[1] != name and item["description"] != description:
             found.mismatches.append(
                 f"{path}.fields[{index}]: is {default[1]!r}, the module has {name!r} there"
             )

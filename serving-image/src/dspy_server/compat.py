@@ -86,10 +86,10 @@ class AsyncEngine(Protocol):
         """Close its connections."""
 
 
-def configure(lm: Any, adapter: Any) -> None:
+def configure() -> None:
     """The one `dspy.configure` of the process: lean, no history, no trace, no caches of DSPy's own."""
     dspy.configure_cache(enable_disk_cache=False, enable_memory_cache=False)
-    dspy.configure(lm=lm, adapter=adapter, disable_history=True, trace=None, track_usage=False)
+    dspy.configure(disable_history=True, trace=None, track_usage=False)
 
 
 def build_lm(name: str, engine: Any, async_engine: Any, *, sampling: Mapping[str, float | int]) -> Any:
@@ -195,12 +195,6 @@ def build_timeout(message: str) -> Exception:
     return error
 
 
-def build_configuration_error(message: str) -> Exception:
-    """What an engine raises when it cannot be used from where it was called."""
-    error: Exception = lm15.ConfigurationError(message)
-    return error
-
-
 class CountingChatAdapter(dspy.ChatAdapter):  # type: ignore[misc]  # dspy has no types
     """DSPy's ChatAdapter that tells `on_retry` before it asks again, in JSON, after an answer it cannot parse."""
 
@@ -272,6 +266,7 @@ def _get_predictor_shape(predictor: Any) -> PredictorShape:
     return PredictorShape(
         fields=tuple(fields),
         prefixes=tuple(str(field.json_schema_extra["prefix"]) for field in fields.values()),
+        descriptions=tuple(str(field.json_schema_extra["desc"]) for field in fields.values()),
         decisions=frozenset(name for name, field in outputs.items() if decision_type(field) is not None),
     )
 

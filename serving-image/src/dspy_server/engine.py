@@ -163,7 +163,7 @@ class FallbackEngine:
     def complete(self, request: Any) -> Any:
         """One answer; from the event loop itself it refuses, because it would wait for itself."""
         if _is_on(self._loop):
-            raise compat.build_configuration_error(
+            raise RuntimeError(
                 "a synchronous call inside aforward would block every other request: await acall() instead"
             )
         # The task copies this thread's context, so the call stays attributed to its request.

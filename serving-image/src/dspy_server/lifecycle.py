@@ -59,9 +59,10 @@ async def serve(settings: Settings, table: Table | None = None) -> None:
     for signum in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signum, stop.set)
     threads = max(MIN_THREADS, settings.config.serving.limits.concurrency)
-    loop.set_default_executor(ThreadPoolExecutor(threads, thread_name_prefix="worker"))
+    loop.set_default_executor(ThreadPoolExecutor(threads, thread_name_prefix="loop"))
+    compat.configure()
     parts = build_parts(settings)
-    await compat.warm_up(adapter.build_adapter(parts.server.metrics, parse_retry=False))
+    await compat.warm_up(parts.server.adapter)
     process = settings.process
     ask = _build_listener(
         build_app(parts.server), process.host, process.port, drain=settings.config.lm.timeout
@@ -84,6 +85,7 @@ async def serve(settings: Settings, table: Table | None = None) -> None:
     results = await asyncio.gather(*listeners, *background, return_exceptions=True)
     await parts.server.keeper.close()
     await targets.close_targets(parts.targets)
+    parts.server.workers.shutdown(wait=False, cancel_futures=True)
     logs.get_logger().info("stopped")
     _raise_first(results)
 
@@ -122,42 +124,41 @@ def build_parts(settings: Settings) -> Parts:
     Raises:
         SettingsError: a target cannot be built.
     """
-    loop = asyncio.get_running_loop()
     config, process = settings.config, settings.process
     lms = targets.build_targets(settings)
     metrics = Metrics(process.program, [lm.model for lm in lms], dspy_version=compat.DSPY_VERSION)
-    ask = engine.AsyncFallbackEngine(lms, metrics, timeout=config.lm.timeout, clock=loop.time)
     chat = adapter.build_adapter(metrics, parse_retry=config.serving.parse_retry)
-    sampling = config.lm.primary.model_dump(include={"temperature", "top_p", "max_tokens"}, exclude_none=True)
-    lm = compat.build_lm(
-        targets.get_lm_name(config.lm), engine.FallbackEngine(ask, loop), ask, sampling=sampling
-    )
-    compat.configure(lm, chat)
     program.add_source(process.source)
     clock: Callable[[], float] = time.time  # noqa: TID251 - the server's one clock, handed down from here
     keys = tokens.find_keys(settings.feedback_key, settings.lm_keys[0])
-    keeper = RouteKeeper(
-        KeeperConfig(
-            process.routes,
-            process.programs_root,
-            process.workload,
-            process.slot_wait,
-            _list_sources(settings, keys),
-        ),
-        functools.partial(_load, settings, chat),
-        metrics,
-        clock,
+    places = KeeperConfig(
+        process.routes,
+        process.programs_root,
+        process.workload,
+        process.slot_wait,
+        _list_sources(settings, keys),
     )
     server = Server(
-        config,
-        keeper,
-        metrics,
-        Scorer(_find_function(config.scoring.function), metrics, sample=config.scoring.sample),
-        FeedbackBox(keys, metrics, clock) if keys is not None else None,
-        Admission(config.serving.limits.concurrency, config.serving.limits.queue),
-        _build_version(settings),
+        config=config,
+        keeper=RouteKeeper(places, functools.partial(_load, settings, chat), metrics, clock),
+        metrics=metrics,
+        lm=_build_lm(settings, metrics, lms),
+        adapter=chat,
+        scorer=Scorer(_find_function(config.scoring.function), metrics, sample=config.scoring.sample),
+        feedback=FeedbackBox(keys, metrics, clock) if keys is not None else None,
+        admission=Admission(config.serving.limits.concurrency, config.serving.limits.queue),
+        workers=ThreadPoolExecutor(config.serving.limits.concurrency, thread_name_prefix="program"),
+        version=_build_version(settings),
     )
     return Parts(server, lms)
+
+
+def _build_lm(settings: Settings, metrics: Metrics, lms: tuple[LmTarget, ...]) -> Any:
+    """The one `dspy.LM` of the process."""
+    lm, loop = settings.config.lm, asyncio.get_running_loop()
+    ask = engine.AsyncFallbackEngine(lms, metrics, timeout=lm.timeout, clock=loop.time)
+    sampling = lm.primary.model_dump(include={"temperature", "top_p", "max_tokens"}, exclude_none=True)
+    return compat.build_lm(targets.get_lm_name(lm), engine.FallbackEngine(ask, loop), ask, sampling=sampling)
 
 
 def _list_sources(settings: Settings, keys: tokens.Keys | None) -> tuple[ScoreSource, ...]:

@@ -4,10 +4,13 @@ Everything here blocks (imports, JSON, rendering) and is called off the loop by 
 """
 
 import asyncio
+import contextvars
+import functools
 import importlib
 import inspect
 import sys
 from collections.abc import Callable, Mapping
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,11 +34,15 @@ class Program:
     dspy_version: str
     notes: tuple[str, ...] = ()
 
-    async def answer(self, inputs: Mapping[str, Any]) -> Any:
-        """The program's prediction; a program without `aforward` runs in a worker thread."""
+    async def answer(self, inputs: Mapping[str, Any], workers: Executor) -> Any:
+        """The program's prediction; a program without `aforward` runs in a thread of `workers`.
+
+        Not in the loop's own executor: programs that fill it would wait for the engine, which needs it too.
+        """
         if compat.is_async(self.module):
             return await self.module.acall(**inputs)
-        return await asyncio.to_thread(self.module, **inputs)
+        call = functools.partial(contextvars.copy_context().run, self.module, **inputs)
+        return await asyncio.get_running_loop().run_in_executor(workers, call)
 
 
 def add_source(source: Path) -> None:

@@ -1,0 +1,87 @@
+"""The programs that the server's tests serve."""
+
+from typing import Any, Literal
+
+import dspy
+
+import dspy_server
+
+Queue = Literal["billing", "shipping", "account"]
+REFUSALS = dspy_server.counter("triage_refusals_total")
+
+
+class RouteTicket(dspy.Signature):
+    """Route a support ticket to the queue that handles it."""
+
+    ticket: str = dspy.InputField()
+    queue: Queue = dspy.OutputField()
+
+
+class Triage(dspy.Module):
+    """Has both ways to be called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.route = dspy.Predict(RouteTicket)
+
+    def forward(self, ticket: str) -> dspy.Prediction:
+        return self.route(ticket=ticket)
+
+    async def aforward(self, ticket: str) -> dspy.Prediction:
+        if "refuse" in ticket:
+            REFUSALS.inc()
+        if "explode" in ticket:
+            raise ValueError("a secret of the user")
+        return await self.route.acall(ticket=ticket)
+
+
+class SyncTriage(dspy.Module):
+    """Has no `aforward`: runs in a worker thread."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.route = dspy.Predict(RouteTicket)
+
+    def forward(self, ticket: str) -> dspy.Prediction:
+        if "refuse" in ticket:
+            REFUSALS.inc()
+        return self.route(ticket=ticket)
+
+
+class Blocking(SyncTriage):
+    """Calls the LM synchronously on the event loop."""
+
+    async def aforward(self, ticket: str) -> dspy.Prediction:
+        return self.route(ticket=ticket)
+
+
+class Other(dspy.Module):
+    """Another set of fields."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.route = dspy.Predict("question, context -> answer")
+
+    def forward(self, question: str, context: str) -> dspy.Prediction:
+        return self.route(question=question, context=context)
+
+
+class Broken(dspy.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        raise RuntimeError("no such model")
+
+
+NOT_A_PROGRAM = 3
+
+
+def build_triage() -> Triage:
+    return Triage()
+
+
+def score(inputs: dict[str, Any], prediction: dspy.Prediction) -> float:
+    if "unscored" in inputs["ticket"]:
+        raise KeyError(inputs["ticket"])
+    if "infinite" in inputs["ticket"]:
+        return float("inf")
+    return 0.5 if prediction.queue == "billing" else 0.25

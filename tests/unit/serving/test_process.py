@@ -1,0 +1,214 @@
+"""The server as the image starts it: a real process, real sockets, real signals."""
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.unit.serving.worlds import World
+
+REPOSITORY = Path(__file__).parents[3]
+
+
+def get_free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Process:
+    """A running server."""
+
+    def __init__(self, env: dict[str, str], log: Path, *arguments: str) -> None:
+        self.port, self.metrics_port = get_free_port(), get_free_port()
+        self.log = log
+        ports = {
+            "DSPY_HOST": "127.0.0.1",
+            "DSPY_PORT": str(self.port),
+            "DSPY_METRICS_PORT": str(self.metrics_port),
+            "DSPY_SHUTDOWN_DELAY": "500ms",
+            "PYTHONPATH": str(REPOSITORY),
+        }
+        base = {key: value for key, value in os.environ.items() if not key.startswith(("DSPY_", "OPENAI_"))}
+        self.started = time.monotonic()
+        with log.open("wb") as output:
+            self.popen = subprocess.Popen(
+                [sys.executable, "-m", "dspy_server.cli", "serve", *arguments],
+                env={**base, **env, **ports},
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                cwd=log.parent,
+            )
+        self.url = f"http://127.0.0.1:{self.port}"
+
+    async def wait_ready(self) -> None:
+        async with asyncio.timeout(120), httpx.AsyncClient() as client:
+            while True:
+                assert self.popen.poll() is None, self.log.read_text()
+                try:
+                    if (await client.get(f"{self.url}/ready")).status_code == 200:
+                        return
+                except httpx.TransportError:
+                    pass
+                await asyncio.sleep(0.05)
+
+    async def wait_end(self) -> int:
+        return await asyncio.to_thread(self.popen.wait, 30)
+
+
+@pytest.fixture
+def processes() -> Iterator[list[Process]]:
+    started: list[Process] = []
+    yield started
+    for process in started:
+        if process.popen.poll() is None:
+            process.popen.kill()
+        process.popen.wait()
+
+
+@pytest.fixture
+def start(processes: list[Process], tmp_path: Path) -> Any:
+    def start(env: dict[str, str], *arguments: str) -> Process:
+        process = Process(env, tmp_path / "server.log", *arguments)
+        processes.append(process)
+        return process
+
+    return start
+
+
+async def ask(url: str, user: str) -> httpx.Response:
+    """One request over a connection of its own, as a client behind a Service has it."""
+    async with httpx.AsyncClient(timeout=20) as client:
+        return await client.post(f"{url}/ask", json={"ticket": "hello"}, headers={"X-User-Id": user})
+
+
+@asynccontextmanager
+async def load(url: str) -> AsyncIterator[list[Any]]:
+    """Steady load by eight users; like a Service it sends nothing to a pod that says it is not ready."""
+    results: list[Any] = []
+    stop = asyncio.Event()
+
+    async def watch() -> None:
+        async with httpx.AsyncClient() as client:
+            while not stop.is_set():
+                if (await client.get(f"{url}/ready")).status_code != 200:
+                    stop.set()
+                await asyncio.sleep(0.05)
+
+    async def user(name: str) -> None:
+        while not stop.is_set():
+            try:
+                results.append((await ask(url, name)).status_code)
+            except httpx.TransportError as exc:
+                results.append(exc)
+
+    tasks = [asyncio.create_task(user(f"user-{index}")) for index in range(8)]
+    tasks.append(asyncio.create_task(watch()))
+    yield results
+    stop.set()
+    await asyncio.gather(*tasks)
+
+
+async def test_sigterm_under_load_loses_no_request(start: Any, world: World, base_url: str) -> None:
+    world.split(50)
+    slowish = {"lm": {"primary": {"model": "openai/icl-100", "apiBase": f"{base_url}/v1"}, "timeout": "10s"}}
+    process = start(world.build_env(base_url, slowish))
+    await process.wait_ready()
+    async with load(process.url) as results:
+        await asyncio.sleep(1)
+        before = len(results)
+        process.popen.send_signal(signal.SIGTERM)
+        code = await process.wait_end()
+    assert code == 0, process.log.read_text()
+    assert before > 0
+    assert len(results) > before
+    assert set(results) == {200}
+    events = [json.loads(line)["event"] for line in process.log.read_text().splitlines()]
+    assert events[-2:] == ["draining", "stopped"]
+
+
+async def test_a_request_in_progress_is_answered_after_sigterm(start: Any, world: World, base_url: str) -> None:
+    world.write_table(world.route(0, 100, "stable"))
+    slow = {"lm": {"primary": {"model": "openai/icl-100+slow", "apiBase": f"{base_url}/v1"}, "timeout": "10s"}}
+    process = start(world.build_env(base_url, slow))
+    await process.wait_ready()
+    answer = asyncio.create_task(ask(process.url, "alice"))
+    await asyncio.sleep(0.3)
+    process.popen.send_signal(signal.SIGTERM)
+    assert (await answer).status_code == 200
+    assert await process.wait_end() == 0
+
+
+async def test_a_rewritten_table_takes_effect_without_a_restart(start: Any, world: World, base_url: str) -> None:
+    world.write_table(world.route(0, 100, "stable"))
+    process = start(world.build_env(base_url))
+    await process.wait_ready()
+    assert (await ask(process.url, "alice")).json()["outputs"] == {"queue": "billing"}
+    world.split(100)
+    async with asyncio.timeout(10):
+        while (await ask(process.url, "alice")).json()["outputs"] != {"queue": "shipping"}:
+            await asyncio.sleep(0.05)
+    async with httpx.AsyncClient() as client:
+        text = (await client.get(f"http://127.0.0.1:{process.metrics_port}/metrics")).text
+    assert 'dspy_routes_generation{program="triage"} 2.0' in text
+    assert 'dspy_program_loaded{program="triage",revision="rev1"} 1.0' in text
+
+
+async def test_one_artifact_is_served_without_an_operator(start: Any, world: World, base_url: str) -> None:
+    env = world.build_env(base_url, DSPY_ROUTES="/nowhere/routes.json")
+    process = start(env, "--artifact", str(world.slot_path(1)), "--module", "tests.unit.serving.programs:Triage")
+    await process.wait_ready()
+    answer = (await ask(process.url, "alice")).json()
+    assert (answer["outputs"], answer["meta"]["track"]) == ({"queue": "shipping"}, "stable")
+
+
+async def test_a_process_never_imports_litellm_to_answer(world: World, base_url: str) -> None:
+    script = (
+        "import asyncio, os, sys\n"
+        "from tests.unit.serving.test_app import ask, run\n"
+        "from tests.unit.serving.worlds import World\n"
+        "from pathlib import Path\n"
+        "async def main():\n"
+        "    world = World(Path(sys.argv[1])); world.shas = {0: sys.argv[3]}\n"
+        "    world.write_table(world.route(0, 100, 'stable'))\n"
+        "    async with run(world, sys.argv[2]) as (_, client):\n"
+        "        assert (await ask(client)).status_code == 200\n"
+        "asyncio.run(main())\n"
+        "print('litellm' in sys.modules)\n"
+    )
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", script, str(world.root), base_url, world.shas[0],
+        cwd=REPOSITORY, stdout=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    output, _ = await process.communicate()
+    assert output.split()[-1] == b"False"
+
+
+async def test_a_wrong_setting_ends_the_process_with_code_2(start: Any, world: World, base_url: str) -> None:
+    process = start(world.build_env(base_url, {"modle": "x"}))
+    assert await process.wait_end() == 2
+    assert "modle: unknown setting" in process.log.read_text()
+
+
+async def test_a_taken_port_ends_the_process(world: World, base_url: str, tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        ports = {"DSPY_HOST": "127.0.0.1", "DSPY_PORT": str(taken.getsockname()[1]), "DSPY_METRICS_PORT": "0"}
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "dspy_server.cli", "serve",
+            env={**os.environ, **world.build_env(base_url, **ports)}, cwd=tmp_path,
+            stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
+        )  # fmt: skip
+        assert await process.wait() != 0
