@@ -29,6 +29,7 @@ class Binary:
     package: str = "."
     ldflags: str = STRIP
     install: str = ""
+    tags: str = ""
 
 
 def build_kubernetes_ldflags(version: str) -> str:
@@ -44,6 +45,7 @@ def build_kubernetes_ldflags(version: str) -> str:
 def list_binaries() -> dict[str, Binary]:
     """Everything that can be built, by name."""
     kubernetes = build_kubernetes_ldflags(get_version("KUBERNETES"))
+    prometheus = get_version("PROMETHEUS")
     crane = f"github.com/google/go-containerregistry/cmd/crane@v{get_version('CRANE')}"
     binaries = (
         Binary("etcd", module="etcd"),
@@ -51,6 +53,14 @@ def list_binaries() -> dict[str, Binary]:
         Binary("kubectl", module="kube", package="./kubectl", ldflags=kubernetes),
         Binary("coredns", module="coredns"),
         Binary("pause", module="pause"),
+        # Debian's package leaves Kubernetes discovery out; this leaves every other one out.
+        Binary(
+            "prometheus",
+            module="prometheus",
+            package="github.com/prometheus/prometheus/cmd/prometheus",
+            ldflags=f"{STRIP} -X github.com/prometheus/common/version.Version={prometheus}",
+            tags="remove_all_sd,enable_kubernetes_sd",
+        ),
         Binary("helm", install=f"helm.sh/helm/v4/cmd/helm@v{get_version('HELM')}"),
         Binary("crane", install=crane),
         Binary("kind", install=f"sigs.k8s.io/kind@v{get_version('KIND')}"),
@@ -101,7 +111,7 @@ def build(binary: Binary, directory: Path) -> None:
     temporary = directory / f".build-{binary.name}"
     temporary.mkdir(parents=True, exist_ok=True)
     go, _ = get_go()
-    flags = ["-trimpath", "-ldflags", binary.ldflags]
+    flags = ["-trimpath", "-tags", binary.tags, "-ldflags", binary.ldflags]
     environment = os.environ | {"CGO_ENABLED": "0", "GOBIN": str(temporary), "GOFLAGS": "-buildvcs=false"}
     if binary.install:
         command = [go, "install", *flags, binary.install]

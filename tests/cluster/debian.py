@@ -93,27 +93,3 @@ def is_wanted(path: str) -> bool:
     """Whether a path of the base root goes into the image: no devices, no caches, nothing of the build machine."""
     top, _, rest = path.partition("/")
     return not (top in {"proc", "sys", "dev", "run", "tmp"} and rest) and path not in UNWANTED
-
-
-def get_prometheus_version() -> str:
-    """The version of Debian's Prometheus package that apt would install."""
-    policy = run("apt-cache", "policy", "prometheus")
-    lines = [line.split() for line in policy.splitlines()]
-    found = next((words[1] for words in lines if words[:1] == ["Candidate:"]), "(none)")
-    if found == "(none)":
-        raise ClusterError("apt knows no package named prometheus: run `apt-get update` once.")
-    return found
-
-
-def unpack_prometheus(directory: Path) -> None:
-    """Put Debian's Prometheus into a directory, without installing it: the program and its web pages."""
-    work = directory.with_name(f"{directory.name}.unpacked")
-    shutil.rmtree(work, ignore_errors=True)
-    work.mkdir(parents=True)
-    run("apt-get", "download", "-qq", "-o", "APT::Sandbox::User=root", "prometheus", cwd=work)
-    run("dpkg-deb", "-x", next(work.glob("*.deb")), work)
-    # Nothing else: a folder `lib` would take the place of the base's link of that name.
-    for name in ("usr/bin/prometheus", "usr/share/prometheus"):
-        (directory / name).parent.mkdir(parents=True, exist_ok=True)
-        (work / name).rename(directory / name)
-    shutil.rmtree(work)

@@ -206,12 +206,17 @@ class EmbeddedCluster:
 
     def _stop_pods(self) -> None:
         self.process("kubelet").stop()
-        if self.process("containerd").find_pid() and containers.is_ready():
+        if (self.directory / "containerd.toml").exists():
+            # A containerd that ended by itself left its containers behind, and only it can name them.
+            containerd = self.process("containerd")
+            containerd.start(["containerd", "--config", self.directory / "containerd.toml"])
+            containerd.wait_until(containers.is_ready, NODE_SECONDS)
             host.delete_namespaces(containers.delete_containers())
-        self.process("containerd").stop()
+            containerd.stop()
         if self.process("kube-proxy").find_pid():
             self.process("kube-proxy").stop()
-            subprocess.run([tool("kube-proxy"), "--cleanup"], capture_output=True, check=False)
+            # Not `tool`, which would build it anew when its source has changed since.
+            subprocess.run([get_cache() / "bin" / "kube-proxy", "--cleanup"], capture_output=True, check=False)
 
     def _clean_up(self) -> None:
         if not self.directory.exists():

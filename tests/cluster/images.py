@@ -13,11 +13,9 @@ from pathlib import Path
 from tests.cluster.builds import tool
 from tests.cluster.debian import (
     BASE_PACKAGES,
-    get_prometheus_version,
     is_wanted,
     make_base_root,
     run,
-    unpack_prometheus,
 )
 from tests.cluster.oci import (
     Layer,
@@ -94,7 +92,7 @@ def get_content(name: str) -> tuple[list[Layer], Runtime]:
         case "python":
             return [base], PYTHON
         case "prometheus":
-            return [base, get_prometheus_layer()], PROMETHEUS
+            return [base, get_program_layer("prometheus", "usr/bin/prometheus")], PROMETHEUS
         case _:
             program = next(program for program in PROGRAMS if program.name == name)
             return [base, *get_program_layers(program)], program.runtime
@@ -102,13 +100,9 @@ def get_content(name: str) -> tuple[list[Layer], Runtime]:
 
 def build_pause_archive() -> Path:
     """The image of the process that holds a pod's network; its reference is always `localhost/pause:1`."""
-    binary = tool("pause")
     path = get_directory() / "pause.tar"
     with locked("images"):
-        layer = get_layer(
-            "pause", digest(binary.read_bytes()), lambda root: shutil.copy2(binary, root / "pause")
-        )
-        write_archive(path, "localhost/pause:1", [layer], PAUSE)
+        write_archive(path, "localhost/pause:1", [get_program_layer("pause", "pause")], PAUSE)
     return path
 
 
@@ -238,9 +232,15 @@ def compile_bytecode(root: Path, prefix: str) -> None:
     )
 
 
-def get_prometheus_layer() -> Layer:
-    """Debian's Prometheus, at the version that apt offers."""
-    return get_layer("prometheus", get_prometheus_version(), unpack_prometheus)
+def get_program_layer(name: str, place: str) -> Layer:
+    """A layer of one program that `builds` makes, at a place in the image."""
+    binary = tool(name)
+
+    def fill(root: Path) -> None:
+        (root / place).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(binary, root / place)
+
+    return get_layer(name, binary.with_name(f".{name}.key").read_text(), fill)
 
 
 def hash_tree(root: Path) -> str:

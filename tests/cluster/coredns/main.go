@@ -5,6 +5,7 @@ import (
 	"github.com/coredns/coredns/core/dnsserver"
 	"github.com/coredns/coredns/coremain"
 
+	_ "github.com/coredns/coredns/plugin/bind"
 	_ "github.com/coredns/coredns/plugin/cache"
 	_ "github.com/coredns/coredns/plugin/errors"
 	_ "github.com/coredns/coredns/plugin/forward"
@@ -17,6 +18,6 @@ import (
 
 func main() {
 	// The order of the chain that answers a query, which is not the order in a Corefile.
-	dnsserver.Directives = []string{"reload", "ready", "health", "errors", "cache", "kubernetes", "loop", "forward"}
+	dnsserver.Directives = []string{"bind", "reload", "ready", "health", "errors", "cache", "kubernetes", "loop", "forward"}
 	coremain.Run()
 }

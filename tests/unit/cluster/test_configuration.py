@@ -1,9 +1,12 @@
 """What the node's programs are told, and what is read from the machine."""
 
+import dataclasses
+import itertools
 import json
 import tomllib
 from pathlib import Path
 from string import Template
+from typing import Any
 
 import pytest
 import yaml
@@ -13,7 +16,7 @@ from tests.cluster.control_plane import ControlPlane
 from tests.cluster.debian import is_wanted
 from tests.cluster.host import list_mounts
 from tests.cluster.kind import build_kind_config
-from tests.cluster.preflight import list_problems
+from tests.cluster.preflight import Machine, list_problems
 from tests.cluster.state import choose_ports
 from tests.cluster.versions import VERSIONS_FILE, get_version, parse_versions
 
@@ -26,15 +29,15 @@ PORTS = {
     "dns": 6,
     "dns-ready": 7,
 }
-FINE = {
-    "system": "Linux",
-    "user": 0,
-    "has_cgroups": True,
-    "filesystems": "nodev\toverlay\n",
-    "memory_kib": 8_000_000,
-    "disk_bytes": 20e9,
-    "cache": Path("/srv/checkout/.cache/cluster"),
-}
+FINE = Machine(
+    system="Linux",
+    user=0,
+    has_cgroups=True,
+    filesystems="nodev\toverlay\n",
+    memory_kib=8_000_000,
+    disk_bytes=20e9,
+    cache=Path("/srv/checkout/.cache/cluster"),
+)
 
 
 def test_versions_are_parsed_and_a_line_that_is_none_is_refused() -> None:
@@ -47,16 +50,22 @@ def test_versions_are_parsed_and_a_line_that_is_none_is_refused() -> None:
 @pytest.mark.parametrize(
     ("module", "path", "version"),
     [
-        ("kube", "k8s.io/kubernetes", "KUBERNETES"),
-        ("etcd", "go.etcd.io/etcd/server/v3", "ETCD"),
-        ("coredns", "github.com/coredns/coredns", "COREDNS"),
+        ("kube", "k8s.io/kubernetes", get_version("KUBERNETES")),
+        ("etcd", "go.etcd.io/etcd/server/v3", get_version("ETCD")),
+        ("coredns", "github.com/coredns/coredns", get_version("COREDNS")),
+        # Release 3.13.5 is version 0.313.5 of the Go module.
+        (
+            "prometheus",
+            "github.com/prometheus/prometheus",
+            f"0.{get_version('PROMETHEUS').replace('.', '', 1)}",
+        ),
     ],
 )
 def test_the_go_modules_and_the_versions_file_name_the_same_versions(
     module: str, path: str, version: str
 ) -> None:
-    text = (VERSIONS_FILE.parent / module / "go.mod").read_text()
-    assert f"{path} v{get_version(version)}\n" in text
+    words = (VERSIONS_FILE.parent / module / "go.mod").read_text().split()
+    assert (path, f"v{version}") in itertools.pairwise(words)
 
 
 def test_every_staging_module_of_kubernetes_points_at_the_version_that_belongs_to_it() -> None:
@@ -146,7 +155,7 @@ def test_mounts_below_our_directories_are_listed_longest_first() -> None:
 
 
 def test_a_machine_that_has_all_is_accepted() -> None:
-    assert list_problems(**FINE) == []
+    assert list_problems(FINE) == []
 
 
 @pytest.mark.parametrize(
@@ -161,8 +170,8 @@ def test_a_machine_that_has_all_is_accepted() -> None:
         ({"cache": Path("/" + "x" * 80)}, "DSPY_CACHE"),
     ],
 )
-def test_each_thing_that_is_missing_is_said(change: dict[str, object], said: str) -> None:
-    (problem,) = list_problems(**(FINE | change))
+def test_each_thing_that_is_missing_is_said(change: dict[str, Any], said: str) -> None:
+    (problem,) = list_problems(dataclasses.replace(FINE, **change))
     assert said in problem
 
 
