@@ -47,8 +47,8 @@ ANNOTATION_REVISION: Final = f"{GROUP}/revision"
 """On a slot: the revision whose program it holds."""
 ANNOTATION_SHA256: Final = f"{GROUP}/sha256"
 """On a slot, a program copy, a source copy: the digest of what it holds."""
-ANNOTATION_SOURCE_KEY: Final = f"{GROUP}/source-key"
-"""On an archived program: the ConfigMap and key that it was copied from, as `<name>/<key>`."""
+ANNOTATION_APPLIED: Final = f"{GROUP}/applied"
+"""On a Deployment: the digest of what was applied, so that a change of the spec is told from an edit by hand."""
 
 
 class Command(StrEnum):

@@ -95,6 +95,12 @@ def test_lists_merge_by_their_keys() -> None:
     assert template["metadata"]["labels"][names.LABEL_WORKLOAD] == "0a1b2c3d"
 
 
+def test_a_variable_has_one_value_and_the_users_replaces_ours() -> None:
+    value_from = {"valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}
+    (container,) = merged(server(env=[{"name": "HOME", **value_from}]))["spec"]["containers"]
+    assert {"name": "HOME", **value_from} in container["env"]
+
+
 def test_lists_without_keys_are_replaced() -> None:
     tolerations = [{"key": "gpu", "operator": "Exists"}]
     template = merged({"spec": {"tolerations": tolerations, "imagePullSecrets": [{"name": "registry"}]}})

@@ -67,6 +67,13 @@ def test_the_deployment_belongs_to_its_owner_and_selects_its_own_pods() -> None:
     assert not is_owned(deployment, replace(OWNER, uid="uid-2"))
 
 
+def test_a_child_that_another_controller_took_over_is_not_ours() -> None:
+    deployment = build_deployment(WORKLOAD)
+    deployment["metadata"]["ownerReferences"][0]["controller"] = False
+    assert not is_owned(deployment, OWNER)
+    assert not is_owned({"metadata": {"ownerReferences": None}}, OWNER)
+
+
 def test_the_number_of_replicas_can_be_left_to_others() -> None:
     assert build_deployment(WORKLOAD)["spec"]["replicas"] == 2
     assert "replicas" not in build_deployment(replace(WORKLOAD, replicas=None))["spec"]
