@@ -107,8 +107,8 @@ async def _reconcile(reconciler: Reconciler, settings: OperatorSettings, stop: a
     tasks += [asyncio.create_task(work, name=name) for name, work in reconciler.list_tasks(settings.workers)]
     done, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     for task in done:
-        if not stop.is_set():
-            log.error("%s ended: ending the process", task.get_name())
+        if task.exception() is not None:
+            log.error("%s failed: ending the process", task.get_name(), exc_info=task.exception())
     stop.set()
     await asyncio.wait(pending, timeout=5)
     for task in pending:

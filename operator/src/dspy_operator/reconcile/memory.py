@@ -43,6 +43,11 @@ class Refreshing:
             return True
         return self.times < len(REFRESH_AT) and now - self.since >= REFRESH_AT[self.times]
 
+    def adopt(self, generation: int, now: float) -> None:
+        """All pods carry the annotation of a generation that this process has not told them of: another did."""
+        if generation != self.generation:
+            self.generation, self.since, self.times = generation, now, 1
+
     def note(self, generation: int, now: float) -> None:
         """The pods were told."""
         if generation != self.generation:

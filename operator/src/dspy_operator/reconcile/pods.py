@@ -73,6 +73,8 @@ def build_confirmation(
         )
     told = [_is_told(pod, table.generation) for pod in snapshot.pods]
     refreshing = memory.refreshing
+    if all(told):
+        refreshing.adopt(table.generation, now)
     blind = not isinstance(reading, Reading) or _key(snapshot) in reading.unmeasured
     since = refreshing.since if refreshing.generation == table.generation else now
     presumed = at is None and blind and bool(ready) and all(told) and now - since >= PRESUMED_AFTER

@@ -45,8 +45,8 @@ def it_is_preparing(seen: Observation) -> Decision | None:
     if rollout.record.phase is not Phase.PREPARING:
         return None
     if rollout.record.started_at is None:
-        changed = replace(rollout.record, started_at=seen.now, epoch=seen.epoch)
         message = f"Revision {rollout.to.revision} (program {rollout.to.sha256[:12]}) is on trial"
+        changed = replace(rollout.record, started_at=seen.now, epoch=seen.epoch, message=message)
         notice = Notice(Reason.ROLLOUT_STARTED, message)
         return Decision(
             Reason.PREPARING, message, rollout=build_next(seen, rollout, changed), notices=(notice,), wait=0
