@@ -66,7 +66,7 @@ def build_deployment(workload: Workload) -> Manifest:
     deployment["spec"] = {
         "revisionHistoryLimit": 2,
         "selector": {"matchLabels": build_selector(owner, workload.workload)},
-        "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
+        "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": "25%"}},
         "template": merge_pod_template(build_pod_template(workload), workload.pod_template),
     }
     if workload.replicas is not None:
