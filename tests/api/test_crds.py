@@ -1,6 +1,7 @@
 """The definitions before a real API server: what it accepts, and the very sentence with which it refuses."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.api.wire import GROUP, NAMESPACE, Object, Wire, list_causes
@@ -125,51 +126,65 @@ def test_an_unknown_field_is_refused_by_name(wire: Wire) -> None:
     assert 'unknown field "spec.replica"' in answer["message"]
 
 
+TABLE = "application/json;as=Table;g=meta.k8s.io;v=v1"
+MERGE = "application/merge-patch+json"
+DEGRADED = {
+    "phase": "Degraded",
+    "stable": {"revision": "3f9a12c4d5", "sha256": SHA256, "version": SHA256[:12]},
+    "replicas": 2,
+    "selector": "a=b",
+    "weight": 10,
+    "conditions": [
+        {
+            "type": "Ready",
+            "status": "False",
+            "reason": "RolledBack",
+            "message": "the score fell",
+            "lastTransitionTime": "2026-11-23T08:00:00Z",
+            "observedGeneration": 1,
+        }
+    ],
+}
+STEPPING = {
+    "phase": "Stepping",
+    "step": 1,
+    "weight": 10,
+    "reason": "CollectingEvidence",
+    "weightEffectiveAt": "2026-11-23T08:00:00.123456Z",
+    "summary": {"score": "-0.4%", "p95": "+3%"},
+    "handledCommands": {"promote": ["2026-11-23T08:00:00Z"]},
+    "metrics": [
+        {
+            "name": "score",
+            "verdict": "Wait",
+            "drop": "1.2%",
+            "samples": {"canary": 214, "stable": 1930},
+            "evidence": {"rollback": "0.07", "promote": "0.71"},
+            "samplesNeeded": 400,
+            "message": "…",
+        }
+    ],
+    "looks": "x" * 65_536,
+}
+
+
+def get_table(wire: Wire, query: str) -> tuple[list[str], list[Any]]:
+    """Titles of the columns and the cells of the first row, as `kubectl get -o wide` shows them."""
+    table = wire.send("GET", f"{GROUP}/{query}", accept=TABLE)
+    return [column["name"] for column in table["columnDefinitions"]], table["rows"][0]["cells"]
+
+
 def test_columns_scale_and_selectable_phase_work(wire: Wire) -> None:
     created = wire.create(named(minimal(), "columns"), dry_run=False)
     assert created["spec"]["replicas"] == 2
-    status = {
-        "phase": "Degraded",
-        "stable": {"revision": "3f9a12c4d5", "sha256": SHA256, "version": SHA256[:12]},
-        "replicas": 2,
-        "selector": "a=b",
-        "weight": 10,
-        "conditions": [
-            {
-                "type": "Ready",
-                "status": "False",
-                "reason": "RolledBack",
-                "message": "the score fell",
-                "lastTransitionTime": "2026-11-23T08:00:00Z",
-                "observedGeneration": 1,
-            }
-        ],
-    }
     path = f"{GROUP}/dspydeployments/columns"
-    patched = wire.send(
-        "PATCH", f"{path}/status", body={"status": status}, kind="application/merge-patch+json"
-    )
-    assert patched["status"] == status
-    table = wire.send(
-        "GET",
-        f"{GROUP}/dspydeployments?fieldSelector=status.phase=Degraded",
-        accept="application/json;as=Table;g=meta.k8s.io;v=v1",
-    )
-    columns = [column["name"] for column in table["columnDefinitions"]]
-    assert columns == [
-        "Name",
-        "Ready",
-        "Phase",
-        "Weight",
-        "Stable",
-        "Canary",
-        "Step",
-        "Score",
-        "Reason",
-        "Age",
-    ]
-    assert table["rows"][0]["cells"][:5] == ["columns", "False", "Degraded", 10, SHA256[:12]]
-    assert table["rows"][0]["cells"][8] == "RolledBack"
+    patched = wire.send("PATCH", f"{path}/status", body={"status": DEGRADED}, kind=MERGE)
+    assert patched["status"] == DEGRADED
+    columns, cells = get_table(wire, "dspydeployments?fieldSelector=status.phase=Degraded")
+    assert columns[:5] == ["Name", "Ready", "Phase", "Weight", "Stable"]
+    assert columns[5:] == ["Canary", "Step", "Score", "Reason", "Age"]
+    assert cells[:5] == ["columns", "False", "Degraded", 10, SHA256[:12]]
+    assert cells[8] == "RolledBack"
     scale = wire.send("GET", f"{path}/scale")
     assert (scale["spec"]["replicas"], scale["status"]) == (2, {"replicas": 2, "selector": "a=b"})
 
@@ -184,61 +199,32 @@ def test_a_status_field_that_no_model_names_is_refused(wire: Wire) -> None:
     assert 'unknown field "status.forgotten"' in answer["message"]
 
 
-def test_a_rollout_is_accepted_shown_and_never_changed(wire: Wire) -> None:
+def test_a_rollout_is_accepted_and_its_spec_never_changes(wire: Wire) -> None:
     created = wire.create(rollout(), dry_run=False)
     assert created["kind"] == "DSPyRollout", created["message"]
-    path = f"{GROUP}/dspyrollouts/triage-81c0ab34ef-1"
     edit = {"spec": {"fast": True}}
-    refused = wire.send("PATCH", path, body=edit, kind="application/merge-patch+json")
+    refused = wire.send("PATCH", f"{GROUP}/dspyrollouts/triage-81c0ab34ef-1", body=edit, kind=MERGE)
     assert [cause for cause in list_causes(refused) if cause[0] == "spec"] == [
         ("spec", 'Invalid value: "object": spec never changes: it is the record of one attempt')
     ]
-    status = {
-        "phase": "Stepping",
-        "step": 1,
-        "weight": 10,
-        "reason": "CollectingEvidence",
-        "weightEffectiveAt": "2026-11-23T08:00:00.123456Z",
-        "summary": {"score": "-0.4%", "p95": "+3%"},
-        "handledCommands": {"promote": ["2026-11-23T08:00:00Z"]},
-        "metrics": [
-            {
-                "name": "score",
-                "verdict": "Wait",
-                "drop": "1.2%",
-                "samples": {"canary": 214, "stable": 1930},
-                "evidence": {"rollback": "0.07", "promote": "0.71"},
-                "samplesNeeded": 400,
-                "message": "…",
-            }
-        ],
-        "looks": "x" * 65_536,
-    }
-    patched = wire.send(
-        "PATCH", f"{path}/status", body={"status": status}, kind="application/merge-patch+json"
-    )
-    assert patched["status"] == status
-    table = wire.send("GET", f"{GROUP}/dspyrollouts", accept="application/json;as=Table;g=meta.k8s.io;v=v1")
-    columns = [column["name"] for column in table["columnDefinitions"]]
-    assert columns[1:] == [
-        "Deployment",
-        "From",
-        "To",
-        "Phase",
-        "Step",
-        "Weight",
-        "Score",
-        "p95",
-        "Reason",
-        "Age",
-    ]
-    assert table["rows"][0]["cells"][4:10] == ["Stepping", 1, 10, "-0.4%", "+3%", "CollectingEvidence"]
+
+
+def test_a_rollouts_record_is_kept_whole_and_shown(wire: Wire) -> None:
+    shown = changed(rollout(), "metadata.name", "triage-81c0ab34ef-2")
+    wire.create(shown, dry_run=False)
+    path = f"{GROUP}/dspyrollouts/triage-81c0ab34ef-2/status"
+    assert wire.send("PATCH", path, body={"status": STEPPING}, kind=MERGE)["status"] == STEPPING
+    columns, cells = get_table(wire, "dspyrollouts?fieldSelector=status.phase=Stepping")
+    assert columns[1:6] == ["Deployment", "From", "To", "Phase", "Step"]
+    assert columns[6:] == ["Weight", "Score", "p95", "Reason", "Age"]
+    assert cells[4:10] == ["Stepping", 1, 10, "-0.4%", "+3%", "CollectingEvidence"]
 
 
 def test_a_record_above_its_bound_is_refused(wire: Wire) -> None:
-    path = f"{GROUP}/dspyrollouts/triage-81c0ab34ef-1/status"
-    body = {"status": {"looks": "x" * 65_537}}
-    answer = wire.send("PATCH", path, body=body, kind="application/merge-patch+json")
+    large = changed(rollout(), "metadata.name", "triage-81c0ab34ef-3")
+    wire.create(large, dry_run=False)
+    path = f"{GROUP}/dspyrollouts/triage-81c0ab34ef-3/status"
+    answer = wire.send("PATCH", path, body={"status": {"looks": "x" * 65_537}}, kind=MERGE)
     assert "may not be more than 65536 bytes" in answer["message"]
 
 
