@@ -4,6 +4,7 @@ Called by `reconcile/observe.py`. Blocking I/O runs in four threads of its own, 
 """
 
 import asyncio
+import math
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,7 +15,7 @@ from urllib3.util.retry import Retry
 
 from dspy_operator.api.names import Label, Metric
 from dspy_operator.api.reasons import Reason
-from dspy_operator.metrics.queries import IDLE_QUERY, buckets_query, counters_query, state_query
+from dspy_operator.metrics.queries import IDLE_QUERY, P95_QUERY, buckets_query, counters_query, state_query
 from dspy_operator.metrics.readings import IdleReading, Interest, PodReading, ProgramKey, Reading
 from dspy_operator.metrics.reference import History, build_references, list_histories
 from dspy_operator.metrics.series import Row, build_pods, list_rows, split_clock
@@ -109,6 +110,19 @@ class PrometheusReader:
         except (QueryFailed, TimeoutError) as error:
             return self._outage(error)
         return _build_idle(t, rows)
+
+    async def read_p95(self) -> Mapping[ProgramKey, Mapping[str, float]]:
+        """Per program and revision the p95 (seconds) of the last five minutes, by one query; empty if unknown."""
+        try:
+            async with asyncio.timeout(self._deadline):
+                rows = await self._query(P95_QUERY)
+        except (QueryFailed, TimeoutError):
+            return {}
+        found: dict[ProgramKey, dict[str, float]] = {}
+        for row in rows:
+            if math.isfinite(row.value):
+                found.setdefault(row.key, {})[row.revision] = row.value
+        return found
 
     async def _query_all(self, interests: Sequence[Interest], at: float | None) -> tuple[float, list[Row]]:
         namespaces, programs = zip(*(interest.key for interest in interests), strict=True)

@@ -49,7 +49,7 @@ def build_judging(
     if memory.bases is None or reading.t <= max(memory.judged_at, analysis.state.clock.last):
         return Judging(analysis)
     key = (snapshot.owner.namespace, snapshot.owner.name)
-    plan = build_look_plan(rollout, analysis, table, reading, key)
+    plan = build_look_plan(rollout, analysis, table, reading, key, memory)
     look, _ = take_look(memory.bases, reading, key, plan, ready)
     return Judging(analysis, look)
 
@@ -67,7 +67,7 @@ def step_bases(
     key = (snapshot.owner.namespace, snapshot.owner.name)
     if analysis is None:
         return
-    plan = build_look_plan(rollout, analysis, table, reading, key)
+    plan = build_look_plan(rollout, analysis, table, reading, key, memory)
     if memory.bases is None:
         memory.bases = take_bases(reading, key, plan)
     else:
@@ -80,14 +80,24 @@ def start_bases(
 ) -> Bases:
     """Where the first look of a step, or of this process, begins."""
     key = (snapshot.owner.namespace, snapshot.owner.name)
-    memory.bases = take_bases(reading, key, build_look_plan(rollout, analysis, table, reading, key))
+    memory.bases = take_bases(reading, key, build_look_plan(rollout, analysis, table, reading, key, memory))
     return memory.bases
 
 
 def build_look_plan(
-    rollout: Rollout, analysis: Analysis, table: Table, reading: Reading, key: tuple[str, str]
+    rollout: Rollout,
+    analysis: Analysis,
+    table: Table,
+    reading: Reading,
+    key: tuple[str, str],
+    memory: Memory,
 ) -> LookPlan:
-    """What to count for this attempt: the canary alone in the bake, where stable has no traffic."""
+    """What to count for this attempt: the canary alone in the bake, where stable has no traffic.
+
+    The source of a score is chosen once: adding up another one in mid-rollout would compare two rulers.
+    """
+    for name, source in _find_sources(rollout, analysis, reading, key).items():
+        memory.sources.setdefault(name, source)
     baking = rollout.record.phase is Phase.BAKING
     metrics = rollout.plan.config.metrics
     limits = {
@@ -100,7 +110,7 @@ def build_look_plan(
         stable="" if baking else rollout.origin.revision,
         canary=rollout.to.revision,
         metrics=metrics,
-        sources=_find_sources(rollout, analysis, reading, key),
+        sources=dict(memory.sources),
         bounds=limits,
         generation=table.generation,
         share=0.0 if baking else table.split.weight / 100,

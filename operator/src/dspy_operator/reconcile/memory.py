@@ -3,6 +3,7 @@
 A crash loses nothing: counters are cumulative, the test is replayed from its record, timers start again.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -60,8 +61,9 @@ class Memory:
     """One resource.
 
     `analysis` is the newest, at most a checkpoint ahead of what is written; `saved` is what `saved_text` on the API
-    server says. `dirty`: something happened in the cluster since `snapshot` was read, at `read_at`.
-    `shown_reason` is what the status says, `conflicts` how often in a row somebody else wrote first.
+    server says. `dirty`: something happened in the cluster since `snapshot` was read, at `read_at`; `reading` is the
+    newest that a pass has seen. `shown_reason` is what the status says, `conflicts` how often in a row somebody else
+    wrote first. `p95` by revision in seconds; `sources` are the scores that this attempt reads.
     """
 
     dirty: bool = True
@@ -78,6 +80,9 @@ class Memory:
     checkpoint_at: float = 0.0
     refreshing: Refreshing = field(default_factory=Refreshing)
     missing_since: float | None = None
+    reading: Reading | Unmeasured | None = None
+    p95: Mapping[str, float] = field(default_factory=dict)
+    sources: dict[str, str] = field(default_factory=dict)
     telemetry: Telemetry = field(default_factory=Telemetry)
     display: dict[str, Any] = field(default_factory=dict)
     display_at: float = 0.0
@@ -92,4 +97,5 @@ class Memory:
             self.attempt = uid
             self.analysis = self.saved = self.bases = None
             self.saved_text = ""
+            self.sources = {}
             self.judged_at = self.checkpoint_at = 0.0

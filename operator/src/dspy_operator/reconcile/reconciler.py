@@ -5,7 +5,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -41,6 +41,9 @@ class ReadsPrometheus(ReadsHistory, Protocol):
 
     async def read_generations(self) -> IdleReading | Unmeasured:
         """Which pods Prometheus sees, of all programs."""
+
+    async def read_p95(self) -> Mapping[Key, Mapping[str, float]]:
+        """Per program and revision, seconds."""
 
 
 class Leads(Protocol):
@@ -102,8 +105,14 @@ class Reconciler:
 
     def list_tasks(self, workers: int) -> list[tuple[str, Coroutine[None, None, None]]]:
         """All that must run, with names: workers, the sampler, the look at the telemetry of idle resources."""
+        tasks: list[tuple[str, Coroutine[None, None, None]]]
         tasks = [(f"worker {number}", self.work()) for number in range(workers)]
-        return [*tasks, ("sampler", self._parts.sampler.run()), ("telemetry", self._watch_telemetry())]
+        return [
+            *tasks,
+            ("sampler", self._parts.sampler.run()),
+            ("telemetry", self._watch_telemetry()),
+            ("p95", self._watch_p95()),
+        ]
 
     async def _watch_telemetry(self) -> None:
         """Once a minute, one query for all: is every pod scraped?"""
@@ -117,6 +126,16 @@ class Reconciler:
                 if telemetry != memory.telemetry:
                     memory.telemetry = telemetry
                     self.note(key)
+
+    async def _watch_p95(self) -> None:
+        """As often as numbers are shown, one query for all: people want to see a p95."""
+        while True:
+            await asyncio.sleep(self._timing.checkpoint)
+            if not any(memory.attempt for memory in self._memories.values()):
+                continue
+            found = await self._parts.prometheus.read_p95()
+            for key, memory in self._memories.items():
+                memory.p95 = found.get(key, {})
 
     async def work(self) -> None:
         """Take one key after the other, for ever."""
@@ -186,10 +205,20 @@ class Reconciler:
         with self._parts.reporter.time_pass():
             return await self._observe_and_act(key, memory, snapshot)
 
+    def _may_glance(self, key: Key, memory: Memory) -> bool:
+        """Whether only a reading has come in since the cluster was read, not long ago."""
+        reading = self._parts.sampler.get_latest(key)
+        is_new = reading is not memory.reading
+        memory.reading = reading
+        age = self._parts.clock.now() - memory.read_at
+        return is_new and not memory.dirty and age < self._timing.open_resync
+
     async def _observe_and_act(self, key: Key, memory: Memory, snapshot: Snapshot) -> float | None:
         given = self._build_given(key)
         seen = build_observation(snapshot, memory, given)
         if seen.deleting:
+            memory.snapshot = None
+            self._parts.sampler.drop(key)
             return self._timing.resync
         if await self._prepare_analysis(key, memory, seen):
             seen = build_observation(snapshot, memory, given)

@@ -388,6 +388,8 @@ class Observation:
     orders: tuple[Order, ...] = ()
     judging: Judging = field(default_factory=Judging)
     checkpoint_due: bool = False
+    p95: Mapping[str, float] = field(default_factory=dict)
+    """For people: seconds by revision."""
 
 
 # --- what is decided ----------------------------------------------------------------------------------------

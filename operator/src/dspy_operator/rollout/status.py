@@ -228,6 +228,9 @@ def build_summary(seen: Observation, verdict: Verdict | None) -> Wire:
     shown: Wire = {}
     if score is not None and score.drop is not None:
         shown["score"] = f"{-100 * score.drop:+.1f}%"
+    canary, stable = (seen.p95.get(p.revision, 0.0) for p in (seen.rollout.to, seen.rollout.origin))
+    if canary > 0 and stable > 0:
+        shown["p95"] = f"{100 * (canary / stable - 1):+.0f}%"
     return shown
 
 
