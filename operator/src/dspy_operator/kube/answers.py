@@ -100,7 +100,7 @@ def _is_conflict(status: int, body: dict[str, Any] | None, *, mutating: bool) ->
             return mutating
         case HTTPStatus.UNPROCESSABLE_ENTITY:
             causes = ((body or {}).get("details") or {}).get("causes") or ()
-            return mutating and any(cause.get("field") in PRECONDITIONS for cause in causes)
+            return any(cause.get("field") in PRECONDITIONS for cause in causes)
         case _:
             return False
 

@@ -321,8 +321,13 @@ def test_overridden_requests_count_nowhere() -> None:
     second = reading(130, pod_0=pod(requests("", c200=99)))
     look, _ = look_between(first, second, ready=frozenset({"pod-0"}))
     assert look.requests == (0, 0)
+
+
+def test_overridden_requests_count_nowhere_in_bake_either_also_after_a_restart() -> None:
+    first = reading(100, pod_0=pod(requests(CANARY, c200=50)))
+    second = reading(130, pod_0=pod(requests(CANARY, c200=5), requests("", c200=99)))
     look, _ = look_between(first, second, replace(PLAN, stable=""), ready=frozenset({"pod-0"}))
-    assert look.requests == (0, 0)
+    assert look.requests == (5, 0)
 
 
 def test_only_the_one_source_counts() -> None:

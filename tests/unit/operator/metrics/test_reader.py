@@ -26,6 +26,7 @@ from tests.unit.operator.metrics.scripted import (
 from dspy_operator.api.names import Metric
 from dspy_operator.metrics.reader import PrometheusReader
 from dspy_operator.metrics.readings import CounterKey, Interest, Reading
+from dspy_operator.metrics.session import BoundedSession, QueryFailed
 from dspy_operator.rollout.judging import MetricConfig, MetricType
 from dspy_operator.rollout.model import Unmeasured
 
@@ -292,6 +293,23 @@ async def test_a_server_that_hangs_or_trickles_costs_no_more_than_the_deadline(
         release.set()
 
 
+def test_a_trickling_body_ends_the_thread_that_reads_it_too() -> None:
+    def trickle(handler: Handler) -> None:
+        handler.send_response(200)
+        handler.send_header("Content-Length", "100000")
+        handler.end_headers()
+        for _ in range(40):
+            handler.wfile.write(b" ")
+            handler.wfile.flush()
+            time.sleep(0.05)
+
+    with run_scripted(trickle) as prometheus:
+        session = BoundedSession(deadline=0.3)
+        with pytest.raises(QueryFailed, match="did not end in time"):
+            session.request("POST", f"{prometheus.url}/api/v1/query")
+        session.close()
+
+
 async def test_a_body_that_ends_early_is_no_reading(read: Callable[..., Any]) -> None:
     def cut(handler: Handler) -> None:
         handler.send_response(200)
@@ -389,3 +407,16 @@ async def test_a_metric_without_a_days_history_has_no_reference() -> None:
     assert references["score"].variance == pytest.approx(0.16)
     assert references["errors"].mean == pytest.approx(0.99)
     assert references["errors"].variance == pytest.approx(0.0099)
+
+
+@pytest.mark.parametrize(("requests", "known"), [(99, set()), (100, {"errors"})])
+async def test_a_share_needs_a_hundred_requests_of_history(requests: int, known: set[str]) -> None:
+    answer = success([series("", requests, code="200")])
+    with run_scripted(lambda handler: handler.send(answer)) as prometheus:
+        reader = PrometheusReader(prometheus.url)
+        references = await reader.read_reference(
+            ("ml", "triage"), "a", [MetricConfig("errors", MetricType.ERROR_RATE, 0.01)]
+        )
+        reader.close()
+    assert not isinstance(references, Unmeasured)
+    assert set(references) == known
