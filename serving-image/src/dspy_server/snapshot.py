@@ -113,7 +113,6 @@ class RouteKeeper:
     _entries: dict[str, _Entry] = field(default_factory=dict)
     _gone: dict[str, float] = field(default_factory=dict)
     _mark: tuple[object, ...] | None = None
-    _loading: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def run(self) -> None:
         """Watch for ever."""
@@ -203,9 +202,8 @@ class RouteKeeper:
         """Wait for the bytes, load them off the loop, settle."""
         try:
             data = await self._wait_for_bytes(entry)
-            async with self._loading:
-                entry.state = ProgramState.LOADING
-                program = await asyncio.to_thread(self.load, data, entry.route)
+            entry.state = ProgramState.LOADING
+            program = await asyncio.to_thread(self.load, data, entry.route)
         except LoadError as exc:
             self._refuse(entry, exc)
         except Exception as exc:  # noqa: BLE001 - whatever user code raises, the other revision goes on

@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-from dspy_server import compat
 from tests.provider.icl_lm import Provider, run_provider
 from tests.unit.serving.worlds import World, build_artifact
+
+from dspy_server import compat
 
 compat.configure()
 

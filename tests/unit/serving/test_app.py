@@ -1,56 +1,20 @@
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
 import pytest
-
-from dspy_server import app as app_module
-from dspy_server import lifecycle, targets
-from dspy_server.app import Server, build_app, build_metrics_app
-from dspy_server.contract import ScoreSource
+from tests.unit.serving.harness import ask, run
 from tests.unit.serving.test_metrics import get, scrape
-from tests.unit.serving.worlds import World, list_users
+from tests.unit.serving.worlds import World, list_users, until
+
+from dspy_server.app import build_metrics_app
+from dspy_server.contract import ScoreSource
 
 SCORING = {"scoring": {"function": "tests.unit.serving.programs:score"}}
 LM = {"timeout": "5s"}
-
-
-@asynccontextmanager
-async def run(
-    world: World, base_url: str, config: dict[str, Any] | None = None, *, wait_for: tuple[str, ...] = ("rev0",), **env: str
-) -> AsyncIterator[tuple[Server, httpx.AsyncClient]]:
-    """A server without sockets, once its programs are loaded, and a client of it."""
-    parts = lifecycle.build_parts(world.build_settings(base_url, config, **env))
-    server = parts.server
-    server.metrics.bind(server.keeper.get_view)
-    scores = asyncio.create_task(server.scorer.run())
-    async with asyncio.timeout(10):
-        while wait_for and (server.keeper.current is None or set(server.keeper.current.programs) != set(wait_for)):
-            server.keeper.poll()
-            await asyncio.sleep(0.001)
-    transport = httpx.ASGITransport(app=build_app(server), raise_app_exceptions=False)
-    async with httpx.AsyncClient(transport=transport, base_url="http://server") as client:
-        yield server, client
-    await server.scorer.flush()
-    scores.cancel()
-    await server.keeper.close()
-    await targets.close_targets(parts.targets)
-    server.workers.shutdown()
-
-
-def build_lm(base_url: str, model: str, *fallbacks: str, timeout: str = "5s") -> dict[str, Any]:
-    primary, *others = ({"model": name, "apiBase": f"{base_url}/v1"} for name in (model, *fallbacks))
-    return {"lm": {"primary": primary, "fallbacks": others, "timeout": timeout}}
-
-
-async def ask(client: httpx.AsyncClient, ticket: str = "hello", **headers: str) -> httpx.Response:
-    names = {key.replace("_", "-"): value for key, value in headers.items()}
-    return await client.post("/ask", json={"inputs": {"ticket": ticket}}, headers=names)
 
 
 async def test_an_answer_has_outputs_and_meta(world: World, base_url: str) -> None:
@@ -80,7 +44,9 @@ async def test_both_revisions_answer_from_their_own_artifact(world: World, base_
         responses = await asyncio.gather(*(ask(client, X_User_Id=user) for user in list_users(40)))
     answers = [response.json() for response in responses]
     assert {answer["meta"]["revision"] for answer in answers} == {"rev0", "rev1"}
-    assert [answer["outputs"]["queue"] for answer in answers] == [expected[a["meta"]["revision"]] for a in answers]
+    assert [answer["outputs"]["queue"] for answer in answers] == [
+        expected[a["meta"]["revision"]] for a in answers
+    ]
 
 
 async def test_the_same_user_gets_the_same_revision(world: World, base_url: str) -> None:
@@ -118,97 +84,6 @@ async def test_as_many_programs_in_threads_as_are_admitted_do_not_wait_for_each_
     assert {response.status_code for response in responses} == {200}
 
 
-PROBLEMS: dict[str, tuple[Callable[[httpx.AsyncClient], Any], int, str]] = {
-    "no JSON": (lambda client: client.post("/ask", content=b"{"), 400, "body"),
-    "no object": (lambda client: client.post("/ask", json=[1]), 400, "body"),
-    "a missing field": (lambda client: client.post("/ask", json={"inputs": {}}), 422, "inputs"),
-    "an unknown field": (lambda client: client.post("/ask", json={"ticket": "x", "y": 1}), 422, "inputs"),
-    "another type": (lambda client: client.post("/ask", json={"ticket": {"x": 1}}), 422, "inputs"),
-    "a long field": (lambda client: client.post("/ask", json={"ticket": "x" * 40_000}), 422, "inputs"),
-    "a large body": (lambda client: client.post("/ask", json={"ticket": "x" * 70_000}), 413, "size"),
-    "an unknown path": (lambda client: client.get("/nothing"), 404, "not_found"),
-    "another method": (lambda client: client.get("/ask"), 405, "method"),
-    "an unknown override": (lambda client: client.post("/ask", json={"ticket": "x"}, headers={"X-Revision": "r"}), 404, "no_route"),
-    "a forged token": (lambda client: client.post("/feedback", json={"feedback_token": "v1.a.b", "score": 1}), 403, "feedback_token"),
-    "a score above 1": (lambda client: client.post("/feedback", json={"feedback_token": "x", "score": 2}), 422, "inputs"),
-    "a score that is no number": (lambda client: client.post("/feedback", json={"feedback_token": "x", "score": "1"}), 422, "inputs"),
-    "a program that fails": (lambda client: client.post("/ask", json={"ticket": "explode"}), 500, "internal"),
-}
-
-
-@pytest.mark.parametrize("what", PROBLEMS)
-async def test_every_failure_is_a_problem_with_a_stable_code(what: str, world: World, base_url: str) -> None:
-    send, status, code = PROBLEMS[what]
-    world.write_table(world.route(0, 100, "stable"))
-    async with run(world, base_url) as (_, client):
-        response = await send(client)
-    assert response.headers["content-type"] == "application/problem+json"
-    assert (response.status_code, response.json()["status"], response.json()["code"]) == (status, status, code)
-    assert response.json()["request_id"]
-    assert "secret" not in response.text
-
-
-@pytest.mark.parametrize(
-    ("model", "status", "code"),
-    [
-        ("openai/icl-100+fail500", 502, "server"),
-        ("openai/icl-100+fail401", 502, "auth"),
-        ("openai/icl-100+fail429", 503, "rate_limit"),
-        ("openai/icl-100+garbage", 502, "parse"),
-        ("openai/icl-100+slow", 504, "timeout"),
-    ],
-)
-async def test_a_failing_provider_is_a_problem_of_its_class(
-    world: World, base_url: str, model: str, status: int, code: str
-) -> None:
-    world.write_table(world.route(0, 100, "stable"))
-    async with run(world, base_url, build_lm(base_url, model, timeout="500ms")) as (server, client):
-        response = await ask(client)
-        samples = scrape(server.metrics)
-    assert (response.status_code, response.json()["code"]) == (status, code)
-    assert get(samples, "dspy_program_errors_total", revision="rev0", class_=code) == 1
-    assert get(samples, "dspy_http_requests_total", revision="rev0", route="/ask", code=str(status)) == 1
-    assert get(samples, "dspy_request_duration_seconds_count", revision="rev0", cache="miss") == 0
-    assert ("retry-after" in response.headers) == (status == 503)
-
-
-async def test_an_unreachable_provider_is_a_transport_problem(world: World) -> None:
-    world.write_table(world.route(0, 100, "stable"))
-    async with run(world, "http://127.0.0.1:9") as (_, client):
-        response = await ask(client)
-    assert (response.status_code, response.json()["code"]) == (502, "transport")
-
-
-async def test_a_fallback_answers_for_a_failing_primary(world: World, base_url: str) -> None:
-    world.write_table(world.route(0, 100, "stable"))
-    config = build_lm(base_url, "openai/icl-100+fail500", "openai/icl-90")
-    async with run(world, base_url, config) as (server, client):
-        response = await ask(client)
-        samples = scrape(server.metrics)
-    assert response.json()["meta"]["model"] == "openai/icl-90"
-    labels = {"from": "openai/icl-100+fail500", "to": "openai/icl-90", "reason": "server"}
-    assert get(samples, "dspy_fallbacks_total", revision="rev0", **labels) == 1
-
-
-async def test_a_parse_retry_is_counted(world: World, base_url: str) -> None:
-    world.write_table(world.route(0, 100, "stable"))
-    async with run(world, base_url, build_lm(base_url, "openai/icl-100+garbage")) as (server, client):
-        await ask(client)
-        samples = scrape(server.metrics)
-    assert get(samples, "dspy_parse_retries_total", revision="rev0") == 1
-    assert get(samples, "dspy_requests_total", revision="rev0", model="openai/icl-100+garbage", status="ok") == 2
-
-
-async def test_requests_beyond_the_queue_are_refused_at_once(world: World, base_url: str) -> None:
-    world.write_table(world.route(0, 100, "stable"))
-    config = {**build_lm(base_url, "openai/icl-100+slow", timeout="300ms"), "serving": {"limits": {"concurrency": 1, "queue": 1}}}
-    async with run(world, base_url, config) as (server, client):
-        responses = await asyncio.gather(*(ask(client) for _ in range(4)))
-        samples = scrape(server.metrics)
-    assert sorted(response.status_code for response in responses) == [429, 429, 504, 504]
-    assert get(samples, "dspy_rejected_total", revision="rev0", reason="queue") == 2
-
-
 async def test_scores_and_counts_of_both_revisions_are_kept_apart(world: World, base_url: str) -> None:
     world.split(50)
     async with run(world, base_url, SCORING, wait_for=("rev0", "rev1")) as (server, client):
@@ -221,10 +96,16 @@ async def test_scores_and_counts_of_both_revisions_are_kept_apart(world: World, 
         assert count > 5
         assert get(samples, "dspy_score_samples_total", revision=revision, source="metric") == count
         assert get(samples, "dspy_score_sum_total", revision=revision, source="metric") == count * score
-        assert get(samples, "dspy_score_sumsq_total", revision=revision, source="metric") == count * score * score
+        assert (
+            get(samples, "dspy_score_sumsq_total", revision=revision, source="metric")
+            == count * score * score
+        )
         assert get(samples, "dspy_http_requests_total", revision=revision, route="/ask", code="200") == count
         assert get(samples, "dspy_request_duration_seconds_count", revision=revision, cache="miss") == count
-        assert get(samples, "dspy_requests_total", revision=revision, model="openai/icl-100", status="ok") == count
+        assert (
+            get(samples, "dspy_requests_total", revision=revision, model="openai/icl-100", status="ok")
+            == count
+        )
 
 
 async def test_a_users_counter_counts_for_the_revision_that_answers(world: World, base_url: str) -> None:
@@ -242,7 +123,9 @@ async def test_a_users_counter_counts_for_the_revision_that_answers(world: World
         assert grown == revisions.count(revision) > 0
 
 
-async def test_an_overridden_request_goes_there_at_weight_0_and_counts_nowhere(world: World, base_url: str) -> None:
+async def test_an_overridden_request_goes_there_at_weight_0_and_counts_nowhere(
+    world: World, base_url: str
+) -> None:
     world.split(0)
     async with run(world, base_url, SCORING, wait_for=("rev0", "rev1")) as (server, client):
         before = scrape(server.metrics)
@@ -253,7 +136,9 @@ async def test_an_overridden_request_goes_there_at_weight_0_and_counts_nowhere(w
     assert response.json()["meta"]["feedback_token"] is None
     grown = {key for key, value in after.items() if value != before.get(key, 0.0)}
     assert grown
-    assert all(("revision", "rev0") not in labels and ("revision", "rev1") not in labels for _, labels in grown)
+    assert all(
+        ("revision", "rev0") not in labels and ("revision", "rev1") not in labels for _, labels in grown
+    )
 
 
 async def test_feedback_counts_for_the_revision_that_answered(world: World, base_url: str) -> None:
@@ -289,9 +174,7 @@ async def test_ready_says_what_each_program_is(world: World, base_url: str) -> N
     world.fill_slot(1, b"{}")
     world.split(10)
     async with run(world, base_url) as (server, client):
-        async with asyncio.timeout(5):
-            while server.keeper.get_states()["rev1"] != "refused":
-                await asyncio.sleep(0.001)
+        await until(lambda: server.keeper.get_states()["rev1"] == "refused")
         response = await client.get("/ready")
     assert response.status_code == 200
     body = response.json()
@@ -300,7 +183,9 @@ async def test_ready_says_what_each_program_is(world: World, base_url: str) -> N
     assert body["reasons"]["rev1"]
 
 
-async def test_a_draining_server_is_unready_but_answers_and_closes_connections(world: World, base_url: str) -> None:
+async def test_a_draining_server_is_unready_but_answers_and_closes_connections(
+    world: World, base_url: str
+) -> None:
     world.write_table(world.route(0, 100, "stable"))
     async with run(world, base_url) as (server, client):
         server.draining = True
@@ -350,12 +235,16 @@ async def test_a_failure_is_logged_without_its_text(
         def __getattr__(self, level: str) -> Any:
             return lambda event, **fields: lines.append({"event": event, "level": level, **fields})
 
-    monkeypatch.setattr(app_module.logs, "get_logger", Log)
+    monkeypatch.setattr("dspy_server.app.logs.get_logger", Log)
     world.write_table(world.route(0, 100, "stable"))
     async with run(world, base_url) as (_, client):
         await ask(client, "explode")
     failure = next(line for line in lines if line["event"] == "ask_failed")
-    assert (failure["error"], failure["error_class"], failure["revision"]) == ("ValueError", "internal", "rev0")
+    assert (failure["error"], failure["error_class"], failure["revision"]) == (
+        "ValueError",
+        "internal",
+        "rev0",
+    )
     assert "programs.py" in failure["where"]
     assert "secret" not in json.dumps(lines)
 

@@ -8,12 +8,12 @@ import dspy
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.unit.serving.programs import Other, RouteTicket, Triage
+from tests.unit.serving.worlds import build_demos, dump_program
 
 from dspy_server import compat
 from dspy_server.artifact import MAX_BYTES, Shape, check, get_digest
 from dspy_server.errors import DigestError, LoadError, RefusedError, SignatureError
-from tests.unit.serving.programs import Other, RouteTicket, Triage
-from tests.unit.serving.worlds import build_demos, dump_program
 
 
 class Nested(dspy.Module):
@@ -273,7 +273,9 @@ BASE: dict[str, Any] = {
         },
         "lm": None,
     },
-    "metadata": {"dependency_versions": {"python": "3.11", "dspy": compat.DSPY_VERSION, "cloudpickle": "3.1"}},
+    "metadata": {
+        "dependency_versions": {"python": "3.11", "dspy": compat.DSPY_VERSION, "cloudpickle": "3.1"}
+    },
 }
 
 

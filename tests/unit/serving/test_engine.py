@@ -45,22 +45,24 @@ async def hang() -> Any:
     await asyncio.sleep(60)
 
 
-
 def build_engine(*fakes: FakeTarget, timeout: float = 5.0) -> AsyncFallbackEngine:
     targets = tuple(
-        LmTarget(f"openai/m{index}", f"declared:m{index}", 100 + index, fake) for index, fake in enumerate(fakes)
+        LmTarget(f"openai/m{index}", f"declared:m{index}", 100 + index, fake)
+        for index, fake in enumerate(fakes)
     )
     clock = asyncio.get_running_loop().time
-    return AsyncFallbackEngine(targets, Metrics("triage"), timeout=timeout, clock=clock, jitter=lambda *_: 0.0)
+    return AsyncFallbackEngine(
+        targets, Metrics("triage"), timeout=timeout, clock=clock, jitter=lambda *_: 0.0
+    )
 
 
 def get_status(engine: AsyncFallbackEngine, model: str, status: str) -> float:
-    return engine._metrics.lm_calls.labels("triage", REVISION.get(), model, status)._value.get()
+    return float(engine._metrics.lm_calls.labels("triage", REVISION.get(), model, status)._value.get())
 
 
 def get_fallbacks(engine: AsyncFallbackEngine, reason: str) -> float:
     labels = ("triage", REVISION.get(), "openai/m0", "openai/m1", reason)
-    return engine._metrics.fallbacks.labels(*labels)._value.get()
+    return float(engine._metrics.fallbacks.labels(*labels)._value.get())
 
 
 async def test_the_primary_answers_with_its_own_model_and_limit() -> None:
@@ -217,5 +219,3 @@ async def test_two_interleaved_programs_get_their_own_answers() -> None:
 )
 def test_errors_have_a_class(error: Exception, expected: ErrorClass) -> None:
     assert compat.classify_engine_error(error) is expected
-
-

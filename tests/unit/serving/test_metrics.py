@@ -1,3 +1,4 @@
+import itertools
 import threading
 from typing import Any
 
@@ -48,7 +49,9 @@ def test_a_loaded_revision_has_all_its_children_at_0(metrics: Metrics) -> None:
 
 def test_every_name_and_label_is_in_the_contract(metrics: Metrics) -> None:
     metrics.bind(
-        lambda: RoutesView(3, 1.5, (("rev0", "stable", 100),), {"rev0": ProgramState.LOADED}, {"rev0": ("a", "3")})
+        lambda: RoutesView(
+            3, 1.5, (("rev0", "stable", 100),), {"rev0": ProgramState.LOADED}, {"rev0": ("a", "3")}
+        )
     )
     metrics.add_score("rev0", ScoreSource.METRIC, 0.5)
     metrics.http.labels("triage", "rev0", "/ask", "200").inc()
@@ -75,7 +78,7 @@ def test_what_is_true_now_is_read_at_the_scrape(metrics: Metrics) -> None:
 
 def test_the_buckets_of_the_duration_are_at_most_35_percent_apart() -> None:
     assert (DURATION_BUCKETS[0], DURATION_BUCKETS[-1]) == (0.005, 120.0)
-    ratios = [later / earlier for earlier, later in zip(DURATION_BUCKETS, DURATION_BUCKETS[1:], strict=False)]
+    ratios = [later / earlier for earlier, later in itertools.pairwise(DURATION_BUCKETS)]
     assert 1.10 <= min(ratios) <= max(ratios) <= 1.35
 
 

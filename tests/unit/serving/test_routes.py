@@ -28,7 +28,9 @@ def parse(*routes: dict[str, Any], **changes: Any) -> Table:
 
 
 STABLE = build_route(weight=90)
-CANARY = build_route(revision="81c0aa55ee", track="canary", weight=10, path="/etc/dspy/programs/1/program.json")
+CANARY = build_route(
+    revision="81c0aa55ee", track="canary", weight=10, path="/etc/dspy/programs/1/program.json"
+)
 
 
 def test_a_valid_table_is_read() -> None:
@@ -70,12 +72,25 @@ def test_a_pod_owns_the_routes_of_its_workload_only() -> None:
         ([], {}, "exactly one must be stable"),
     ],
 )
-def test_a_wrong_table_is_refused_as_a_whole(routes: list[Any], changes: dict[str, Any], message: str) -> None:
+def test_a_wrong_table_is_refused_as_a_whole(
+    routes: list[Any], changes: dict[str, Any], message: str
+) -> None:
     with pytest.raises(TableError, match=message):
         parse(*routes, **changes)
 
 
-@pytest.mark.parametrize("data", [b"", b"{", b"[]", b"null", b"\xff\xfe", b'{"generation": 1}', b'{"routes": 3, "generation": 1, "program": "p"}'])
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b"\xff\xfe",
+        b'{"generation": 1}',
+        b'{"routes": 3, "generation": 1, "program": "p"}',
+    ],
+)
 def test_what_is_no_table_is_refused(data: bytes) -> None:
     with pytest.raises(TableError):
         parse_table(data, ROOT)

@@ -18,7 +18,7 @@ def build_metrics() -> Metrics:
 
 
 def get_dropped(metrics: Metrics, reason: Drop) -> float:
-    return metrics.scoring_dropped.labels("triage", "rev0", reason)._value.get()
+    return float(metrics.scoring_dropped.labels("triage", "rev0", reason)._value.get())
 
 
 @asynccontextmanager
@@ -29,7 +29,9 @@ async def run(scorer: Scorer) -> AsyncIterator[None]:
     task.cancel()
 
 
-async def score_all(function: Callable[[Mapping[str, Any], Any], Any], inputs: list[Any], **options: Any) -> Metrics:
+async def score_all(
+    function: Callable[[Mapping[str, Any], Any], Any], inputs: list[Any], **options: Any
+) -> Metrics:
     metrics = build_metrics()
     scorer = Scorer(function, metrics, sample=1.0, **options)
     async with run(scorer):

@@ -20,7 +20,8 @@ FULL = """
    "cache": {"redisSecret": {"name": "redis", "key": "url"}, "ttl": "24h", "scope": "User", "staleIfError": "0s",
              "lmMemoryEntries": 5000, "disk": {"enabled": false, "sizeLimit": "1Gi", "maxAge": "168h"}},
    "limits": {"concurrency": 64, "queue": 128, "perUserTokensPerDay": 200000, "maxBodyBytes": 65536,
-              "requestsPerSecond": 0, "perUserRequestsPerMinute": 0, "maxFieldChars": 32768, "budgetOnRedisError": "Allow"},
+              "requestsPerSecond": 0, "perUserRequestsPerMinute": 0, "maxFieldChars": 32768,
+              "budgetOnRedisError": "Allow"},
    "breaker": {"failures": 5, "openFor": "30s"},
    "cors": {"allowOrigins": ["https://app.example.com"]},
    "degraded": {"outputs": {}}, "parseRetry": true, "artifactLm": "Drop", "warmup": "Stub",
@@ -60,12 +61,18 @@ def test_null_means_the_default() -> None:
     ("changes", "message"),
     [
         ({"modle": "x"}, "modle: unknown setting"),
-        ({"lm": {"primary": {"model": "openai/x", "temprature": 1}}}, "lm.primary.temprature: unknown setting"),
+        (
+            {"lm": {"primary": {"model": "openai/x", "temprature": 1}}},
+            "lm.primary.temprature: unknown setting",
+        ),
         ({"serving": {"limits": {"concurency": 1}}}, "serving.limits.concurency: unknown setting"),
         ({"scoring": {"function": "no colon"}}, "scoring.function"),
         ({"scoring": {"sample": "110%"}}, "scoring.sample"),
         ({"lm": {"primary": {"model": "gpt-4o"}}}, "lm.primary.model"),
-        ({"lm": {"primary": {"model": "openai/x"}, "timeout": "soon"}}, "lm.timeout: Value error, not a duration"),
+        (
+            {"lm": {"primary": {"model": "openai/x"}, "timeout": "soon"}},
+            "lm.timeout: Value error, not a duration",
+        ),
         ({"serving": {"limits": {"queue": "128"}}}, "serving.limits.queue"),
         ({"lm": None}, "lm: Field required"),
     ],
@@ -104,7 +111,9 @@ def test_a_file_is_read_and_a_missing_one_named(tmp_path: Path) -> None:
 
 def test_keys_come_from_the_environment_and_are_never_printed() -> None:
     config = {**MINIMAL, "lm": {**MINIMAL["lm"], "fallbacks": [{"model": "anthropic/x"}]}}
-    settings = load_settings(env(config, DSPY_LM_KEY_0="sk-one", DSPY_LM_KEY_1="sk-two", DSPY_FEEDBACK_KEY="sk-three"))
+    settings = load_settings(
+        env(config, DSPY_LM_KEY_0="sk-one", DSPY_LM_KEY_1="sk-two", DSPY_FEEDBACK_KEY="sk-three")
+    )
     assert settings.lm_keys == ("sk-one", "sk-two")
     assert "sk-" not in repr(settings)
 
@@ -118,7 +127,12 @@ def test_a_knob_without_effect_is_reported() -> None:
 def test_the_pods_environment_has_the_contracts_defaults() -> None:
     process = load_settings(env(MINIMAL)).process
     assert str(process.routes) == "/etc/dspy/routes/routes.json"
-    assert (process.port, process.metrics_port, process.shutdown_delay, process.slot_wait) == (8080, 9090, 5, 120)
+    assert (process.port, process.metrics_port, process.shutdown_delay, process.slot_wait) == (
+        8080,
+        9090,
+        5,
+        120,
+    )
     assert load_settings(env(MINIMAL, DSPY_SHUTDOWN_DELAY="1s")).process.shutdown_delay == 1
 
 

@@ -1,10 +1,10 @@
 import asyncio
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.unit.serving.worlds import WORKLOAD, World, build_artifact, get_stub_adapter, list_users, until
 
 from dspy_server import snapshot as snapshot_module
 from dspy_server.contract import ProgramState, RouteError, ScoreSource
@@ -13,7 +13,6 @@ from dspy_server.metrics import Metrics
 from dspy_server.program import Program, load_program
 from dspy_server.routes import Route
 from dspy_server.snapshot import KeeperConfig, RouteKeeper
-from tests.unit.serving.worlds import WORKLOAD, World, build_artifact, get_stub_adapter, list_users
 
 
 class Clock:
@@ -53,25 +52,22 @@ def keeper(world: World, clock: Clock) -> RouteKeeper:
     return build_keeper(world, clock)
 
 
-async def until(condition: Callable[[], bool], keeper: RouteKeeper | None = None) -> None:
-    """Let the loop and its threads go on until something is true; fails after 10 s."""
-    async with asyncio.timeout(10):
-        while not condition():
-            if keeper is not None:
-                keeper.poll()
-            await asyncio.sleep(0.001)
-
-
 def loaded(keeper: RouteKeeper) -> list[str]:
     return [] if keeper.current is None else sorted(keeper.current.programs)
 
 
 def get_errors(keeper: RouteKeeper, reason: RouteError, revision: str = "") -> float:
-    return keeper.metrics.route_errors.labels("triage", revision, reason)._value.get()
+    return float(keeper.metrics.route_errors.labels("triage", revision, reason)._value.get())
 
 
 async def settle(keeper: RouteKeeper, *revisions: str) -> None:
-    await until(lambda: loaded(keeper) == sorted(revisions), keeper)
+    """Poll until exactly these revisions serve."""
+
+    def has_settled() -> bool:
+        keeper.poll()
+        return loaded(keeper) == sorted(revisions)
+
+    await until(has_settled)
 
 
 async def test_without_a_table_nothing_serves_and_nothing_is_an_error(keeper: RouteKeeper) -> None:
@@ -95,7 +91,9 @@ async def test_a_weight_of_100_sends_everybody_to_the_canary(keeper: RouteKeeper
     assert {keeper.current.choose(user).route.revision for user in list_users(200)} == {"rev1"}
 
 
-async def test_new_weights_of_loaded_programs_apply_in_the_same_poll(keeper: RouteKeeper, world: World) -> None:
+async def test_new_weights_of_loaded_programs_apply_in_the_same_poll(
+    keeper: RouteKeeper, world: World
+) -> None:
     world.split(10)
     await settle(keeper, "rev0", "rev1")
     world.split(50)
@@ -190,7 +188,9 @@ async def test_a_new_stable_that_cannot_be_loaded_leaves_the_old_table_in_force(
 
 
 @pytest.mark.parametrize("data", [b"{", b"", b'{"generation": 9}'])
-async def test_a_broken_table_leaves_the_old_one_in_force(keeper: RouteKeeper, world: World, data: bytes) -> None:
+async def test_a_broken_table_leaves_the_old_one_in_force(
+    keeper: RouteKeeper, world: World, data: bytes
+) -> None:
     world.write_table(world.route(0, 100, "stable"))
     await settle(keeper, "rev0")
     world.write_raw(data)
@@ -299,7 +299,9 @@ async def test_a_rollback_does_not_wait_for_a_load(world: World, clock: Clock) -
     await keeper.close()
 
 
-async def test_a_dropped_program_stays_warm_for_ten_minutes(keeper: RouteKeeper, world: World, clock: Clock) -> None:
+async def test_a_dropped_program_stays_warm_for_ten_minutes(
+    keeper: RouteKeeper, world: World, clock: Clock
+) -> None:
     world.split(10)
     await settle(keeper, "rev0", "rev1")
     world.write_table(world.route(0, 100, "stable"))
@@ -324,7 +326,9 @@ async def test_at_most_four_programs_stay_in_memory(
     for number in range(7):
         clock.now += 1
         world.fill_slot(1, build_artifact(tmp_path, "account", count=number + 3))
-        world.write_table(world.route(0, 90, "stable"), world.route(1, 10, "canary", revision=f"canary{number}"))
+        world.write_table(
+            world.route(0, 90, "stable"), world.route(1, 10, "canary", revision=f"canary{number}")
+        )
         await settle(keeper, "rev0", f"canary{number}")
     keeper.poll()
     assert sorted(keeper.get_states()) == ["canary4", "canary5", "canary6", "rev0"]
@@ -341,7 +345,9 @@ async def test_a_loader_that_raises_anything_refuses_the_program(world: World, c
     assert get_errors(keeper, RouteError.WARMUP, "rev0") == 1
 
 
-async def test_a_thousand_swaps_never_leave_a_request_without_a_program(keeper: RouteKeeper, world: World) -> None:
+async def test_a_thousand_swaps_never_leave_a_request_without_a_program(
+    keeper: RouteKeeper, world: World
+) -> None:
     world.split(50)
     await settle(keeper, "rev0", "rev1")
     answered: dict[str, int] = {"rev0": 0, "rev1": 0}
@@ -395,7 +401,6 @@ async def test_a_refused_canary_is_loaded_no_second_time_by_the_next_weights(
     keeper.poll()
     await until(lambda: keeper.get_states()["rev1"] is ProgramState.MODULE)
     world.split(20)
-    await until(lambda: keeper.get_view().generation == 2, keeper)
+    await settle(keeper, "rev0")
+    assert keeper.get_view().generation == 2
     assert sorted(loads) == ["rev0", "rev1"]
-
-

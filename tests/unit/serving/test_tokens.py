@@ -45,7 +45,9 @@ def test_every_changed_character_is_a_forgery() -> None:
             verify(get_keys(), forged, program="triage", now=0)
 
 
-@pytest.mark.parametrize("token", ["", "v1", "v1..", "v2.a.b", "v1.e30.x", "v1." + "a" * 2000 + ".b", "ü.ä.ö", "v1.ü.ä"])
+@pytest.mark.parametrize(
+    "token", ["", "v1", "v1..", "v2.a.b", "v1.e30.x", "v1." + "a" * 2000 + ".b", "ü.ä.ö", "v1.ü.ä"]
+)
 def test_garbage_is_refused(token: str) -> None:
     with pytest.raises(TokenError):
         verify(get_keys(), token, program="triage", now=0)

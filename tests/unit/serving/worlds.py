@@ -1,9 +1,10 @@
 """A pod's folders, programs and tables for the server's tests: real artifacts, written by DSPy itself."""
 
+import asyncio
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -139,3 +140,10 @@ def get_stub_adapter() -> Any:
 
 def list_users(count: int) -> Sequence[str]:
     return [f"user-{index}" for index in range(count)]
+
+
+async def until(condition: Callable[[], bool], *, seconds: float = 10.0) -> None:
+    """Let the loop, its threads and processes go on until something is true; fails after `seconds`."""
+    async with asyncio.timeout(seconds):
+        while not condition():  # noqa: ASYNC110 - nobody sets an event for what a test looks at from outside
+            await asyncio.sleep(0.001)
