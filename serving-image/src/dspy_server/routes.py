@@ -84,8 +84,9 @@ def _check_routes(routes: tuple[Route, ...]) -> None:
     tracks = [route.track for route in routes]
     if tracks.count(Track.STABLE) != 1:
         raise TableError("routes: exactly one must be stable")
-    if tracks.count(Track.CANARY) > 1:
-        raise TableError("routes: at most one can be the canary")
+    canaries = [route.workload for route in routes if route.track is Track.CANARY]
+    if len(set(canaries)) != len(canaries):
+        raise TableError("routes: at most one of a workload can be the canary")
     total = sum(route.weight for route in routes)
     if total != FULL_WEIGHT:
         raise TableError(f"routes: the weights sum to {total}, not to {FULL_WEIGHT}")
