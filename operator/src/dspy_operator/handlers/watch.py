@@ -4,7 +4,7 @@ kopf's own diffs, annotations and finalizers are not used: `on.event` only (docs
 """
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 import kopf
@@ -22,7 +22,7 @@ from dspy_operator.kube.resources import (
 )
 
 CHILDREN: Final = (DSPYROLLOUTS, DEPLOYMENTS, CONFIGMAPS, SERVICES, PDBS, PODS)
-Note = Callable[[tuple[str, str]], None]
+Note = Callable[[tuple[str, str], tuple[str, str] | None], None]
 
 
 class Backoffs:
@@ -44,19 +44,26 @@ def build_registry(note: Note) -> kopf.OperatorRegistry:
     def log_in(**kwargs: Any) -> kopf.ConnectionInfo | None:
         return kopf.login_with_service_account(**kwargs) or kopf.login_with_kubeconfig(**kwargs)
 
-    def on_deployment(namespace: str | None, name: str | None, **_: Any) -> None:
-        note((namespace or "", name or ""))
+    def on_deployment(namespace: str | None, name: str | None, **rest: Any) -> None:
+        note((namespace or "", name or ""), _find_version(**rest))
 
-    def on_child(namespace: str | None, labels: kopf.Labels, **_: Any) -> None:
+    def on_child(namespace: str | None, labels: kopf.Labels, **rest: Any) -> None:
         owner = labels.get(names.LABEL_INSTANCE)
         if owner:
-            note((namespace or "", owner))
+            note((namespace or "", owner), _find_version(**rest))
 
     kopf.on.login(registry=registry)(log_in)
     _watch(registry, DSPYDEPLOYMENTS, on_deployment)
     for child in CHILDREN:
         _watch(registry, child, on_child)
     return registry
+
+
+def _find_version(event: Mapping[str, Any], meta: Mapping[str, Any], **_: Any) -> tuple[str, str] | None:
+    """(uid, resourceVersion) of what the event tells of; None for what is gone."""
+    if event.get("type") == "DELETED":
+        return None
+    return meta.get("uid", ""), meta.get("resourceVersion", "")
 
 
 def _watch(registry: kopf.OperatorRegistry, resource: Resource, handler: Callable[..., None]) -> None:

@@ -28,7 +28,7 @@ from dspy_operator.manifests.slots import Filling, build_slot
 from dspy_operator.metrics.readings import Reading
 from dspy_operator.reconcile import children
 from dspy_operator.reconcile.drift import is_covered
-from dspy_operator.reconcile.memory import Given, Memory
+from dspy_operator.reconcile.memory import Given, Memory, get_version
 from dspy_operator.reconcile.observe import build_revision_record
 from dspy_operator.reconcile.opening import build_rollout
 from dspy_operator.reconcile.programs import Programs
@@ -162,6 +162,8 @@ class Executor:
             return_exceptions=True,
         )
         for result in results:
+            if isinstance(result, dict):
+                memory.known.add(get_version(result))
             if isinstance(result, Permanent) and result.code == FORBIDDEN:
                 raise result
 

@@ -18,6 +18,14 @@ REFRESH_AT = (0.0, 1.0, 3.0, 10.0, 30.0, 60.0)
 """Seconds after a table was written at which the pods are told: a kubelet may see the first before the table."""
 
 
+Version = tuple[str, str]
+
+
+def get_version(obj: Mapping[str, Any]) -> Version:
+    """Which object, and which version of it."""
+    return obj["metadata"].get("uid", ""), obj["metadata"].get("resourceVersion", "")
+
+
 @dataclass(frozen=True)
 class Given:
     """What a pass knows beside the snapshot. Times in seconds, `now` by the API server's clock."""
@@ -88,6 +96,8 @@ class Memory:
     display_at: float = 0.0
     verdict_at: float | None = None
     generation_floor: int = 0
+    known: set[Version] = field(default_factory=set)
+    """(uid, resourceVersion) of what the last pass has read or written: an event that tells of these tells nothing."""
     settled: dict[str, tuple[int, str]] = field(default_factory=dict)
     """Deployments as the API server took them: (generation, what was applied); it writes some values its own way."""
 

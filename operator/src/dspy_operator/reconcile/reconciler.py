@@ -14,14 +14,14 @@ from dspy_operator.metrics.readings import IdleReading, Reading
 from dspy_operator.reconcile import looks, pods
 from dspy_operator.reconcile.clock import ServerClock
 from dspy_operator.reconcile.execute import Executor
-from dspy_operator.reconcile.memory import Given, Memory
+from dspy_operator.reconcile.memory import Given, Memory, Version, get_version
 from dspy_operator.reconcile.observe import build_observation
 from dspy_operator.reconcile.programs import ReadsHistory
 from dspy_operator.reconcile.record import Recorder
 from dspy_operator.reconcile.reporting import Reporter
 from dspy_operator.reconcile.sampler import Sampler
 from dspy_operator.reconcile.scraping import build_telemetry
-from dspy_operator.reconcile.snapshot import Reader, Snapshot
+from dspy_operator.reconcile.snapshot import Reader, Snapshot, list_objects
 from dspy_operator.reconcile.worklist import Key, Worklist
 from dspy_operator.rollout.analysis import Analysis
 from dspy_operator.rollout.decide import decide
@@ -98,9 +98,15 @@ class Reconciler:
         self._serving_image = serving_image
         self._memories: dict[Key, Memory] = {}
 
-    def note(self, key: Key) -> None:
-        """Something happened to the resource or a child of it."""
-        self._remember(key).dirty = True
+    def note(self, key: Key, version: Version | None = None) -> None:
+        """Something happened to the resource or a child of it; `version` is what is there now, None if it is gone.
+
+        What the last pass has itself read or written is no news.
+        """
+        memory = self._remember(key)
+        if version is not None and version in memory.known:
+            return
+        memory.dirty = True
         self._parts.worklist.add(key)
 
     def list_tasks(self, workers: int) -> list[tuple[str, Coroutine[None, None, None]]]:
@@ -202,6 +208,7 @@ class Reconciler:
             return None
         memory.snapshot = snapshot
         memory.read_at = self._parts.clock.now()
+        memory.known = {get_version(obj) for obj in list_objects(snapshot)}
         with self._parts.reporter.time_pass():
             return await self._observe_and_act(key, memory, snapshot)
 

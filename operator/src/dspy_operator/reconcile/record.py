@@ -4,9 +4,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from dspy_operator.kube.client import Client
-from dspy_operator.kube.resources import DSPYDEPLOYMENTS, DSPYROLLOUTS
+from dspy_operator.kube.resources import DSPYDEPLOYMENTS, DSPYROLLOUTS, Resource
 from dspy_operator.manifests.owner import build_selector_text
-from dspy_operator.reconcile.memory import Given, Memory
+from dspy_operator.reconcile.memory import Given, Memory, get_version
 from dspy_operator.reconcile.pods import is_ready
 from dspy_operator.reconcile.snapshot import Object, Snapshot
 from dspy_operator.rollout.clock import format_time
@@ -32,7 +32,7 @@ class Recorder:
         """
         if decision.deployment is not None:
             patch = build_deployment_record(decision.deployment)
-            await self._write(DSPYDEPLOYMENTS, snapshot.deployment, patch)
+            await self._write(DSPYDEPLOYMENTS, snapshot.deployment, patch, memory)
         elif decision.rollout is not None and snapshot.rollout is not None:
             await self._record_rollout(seen, decision, decision.rollout, snapshot, memory)
 
@@ -52,7 +52,7 @@ class Recorder:
             patch["startedAt"] = format_time(seen.now)
         if record.phase.is_end:
             patch["finishedAt"] = format_time(seen.now)
-        await self._write(DSPYROLLOUTS, obj, patch)
+        await self._write(DSPYROLLOUTS, obj, patch, memory)
         memory.checkpoint_at = seen.now
         if record.analysis is not None:
             memory.saved, memory.saved_text = record.analysis, patch["looks"]
@@ -74,10 +74,10 @@ class Recorder:
         if same_shape and given.now - memory.display_at < given.checkpoint_interval:
             return False
         memory.display_at = given.now
-        await self._write(DSPYDEPLOYMENTS, snapshot.deployment, patch)
+        await self._write(DSPYDEPLOYMENTS, snapshot.deployment, patch, memory)
         return True
 
-    async def _write(self, resource: Any, obj: Object, patch: Mapping[str, Any]) -> None:
+    async def _write(self, resource: Resource, obj: Object, patch: Mapping[str, Any], memory: Memory) -> None:
         """Patch the status; the object in the snapshot becomes what was written, for the next write of this pass."""
         self._check()
         meta = obj["metadata"]
@@ -89,6 +89,7 @@ class Recorder:
             uid=meta["uid"],
             resource_version=meta["resourceVersion"],
         )
+        memory.known.add(get_version(written))
         obj["metadata"]["resourceVersion"] = written["metadata"]["resourceVersion"]
         obj["status"] = written.get("status") or {}
 

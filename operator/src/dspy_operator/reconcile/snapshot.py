@@ -72,6 +72,18 @@ class Snapshot:
         return self.deployment["metadata"].get("annotations") or {}
 
 
+def list_objects(snapshot: Snapshot) -> list[Object]:
+    """Every object of ours that the snapshot holds."""
+    single = (snapshot.deployment, snapshot.rollout, snapshot.routes, snapshot.service, snapshot.budget)
+    listed = (
+        *snapshot.config_maps.values(),
+        *snapshot.deployments.values(),
+        *snapshot.pods,
+        *(snapshot.rollouts or ()),
+    )
+    return [obj for obj in (*single, *listed) if obj is not None]
+
+
 class Reader:
     """Reads snapshots."""
 
