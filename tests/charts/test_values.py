@@ -1,9 +1,12 @@
 """Values that the chart refuses, with a message that names the value."""
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+import yaml
+from tests.charts.conftest import CHART
 
 Render = Callable[..., list[dict[str, Any]]]
 
@@ -48,3 +51,21 @@ def test_a_wrong_value_is_refused_by_its_name(render: Render, values: dict[str, 
 def test_an_image_is_named_by_tag_or_digest(render: Render, image: str) -> None:
     (deployment,) = (found for found in render({"image": image}) if found["kind"] == "Deployment")
     assert deployment["spec"]["template"]["spec"]["containers"][0]["image"] == image
+
+
+def list_paths(values: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    for key, value in values.items():
+        if isinstance(value, dict) and value and prefix + key != "resources":
+            yield from list_paths(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key
+
+
+def test_the_readme_names_every_value_and_no_other() -> None:
+    given = yaml.safe_load((CHART / "values.yaml").read_text(encoding="utf-8"))
+    values = {*list_paths(given), "image", "servingImage", "prometheus.url"} - {"prometheus"}
+    rows = [
+        row for row in (CHART / "README.md").read_text(encoding="utf-8").splitlines() if row.startswith("| `")
+    ]
+    named = {name for row in rows for name in re.findall(r"`([^`]+)`", row.split("|")[1])}
+    assert named == values
