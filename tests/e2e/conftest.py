@@ -1,0 +1,46 @@
+"""The stories' fixtures: one installation for all, one world for each file, and what was there to see on a failure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from tests.e2e.harness.installation import Installation, open_installation
+from tests.e2e.harness.world import MARK, World, open_world
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator
+
+WORLD = pytest.StashKey[World]()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "e2e" in item.path.parts:
+            item.add_marker(pytest.mark.cluster)
+
+
+@pytest.fixture(scope="session")
+def installation() -> Iterator[Installation]:
+    with open_installation() as found:
+        for namespace in found.api.list_("Namespace", labels="=".join(*MARK.items())):
+            found.api.delete("Namespace", "", namespace["metadata"]["name"])  # of a run that was ended
+        yield found
+
+
+@pytest.fixture(scope="module")
+def world(installation: Installation, request: pytest.FixtureRequest) -> Iterator[World]:
+    """A world for this file, whose stories follow one another."""
+    story = request.path.stem.removeprefix("test_").replace("_", "-")
+    with open_world(installation, story) as opened:
+        request.session.stash[WORLD] = opened
+        yield opened
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    opened = item.session.stash.get(WORLD, None)
+    if report.failed and report.when == "call" and opened is not None:
+        report.sections.append(("the world", opened.tell()))
+    return report
