@@ -4,7 +4,7 @@ Called by `reader.py`; pure.
 """
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -29,7 +29,7 @@ OWN_LABELS: Final[Mapping[str, frozenset[str]]] = {
     DURATION_BUCKET: frozenset({Label.CACHE, Label.LE}),
     Metric.PROGRAM_STATE: frozenset({Label.STATE}),
 }
-"""Per metric the server's own labels; any other was put there by the scrape and tells scrapers apart."""
+"""Per metric the server's own labels, beside those that say whose it is."""
 
 
 @dataclass(frozen=True)
@@ -65,12 +65,9 @@ class Row:
         kept = OWN_LABELS.get(self.name, frozenset())
         return tuple(sorted((label, value) for label, value in self.labels.items() if label in kept))
 
-    @property
-    def replica(self) -> str:
-        """The labels that the scrape put there, in one string."""
-        known = WHOSE | {READING} | OWN_LABELS.get(self.name, frozenset())
-        foreign = sorted((label, value) for label, value in self.labels.items() if label not in known)
-        return ",".join(f"{label}={value}" for label, value in foreign)
+    def get_replica(self, scrape_labels: Collection[str]) -> str:
+        """Who scraped it: the values of the labels that scrapes add, in one string."""
+        return ",".join(f"{label}={self.labels.get(label, '')}" for label in sorted(scrape_labels))
 
 
 def list_rows(result: Iterable[Any]) -> list[Row]:
@@ -124,12 +121,18 @@ def build_pods(rows: Iterable[Row], chosen: Mapping[str, str]) -> Mapping[str, P
 
 
 def _build_pod(rows: list[Row], previous: str | None) -> PodReading | Unmeasured:
-    """One pod from one replica: the one of last time while it is there, else the first by name."""
-    replicas = sorted({row.replica for row in rows if row.name == READING} or {row.replica for row in rows})
+    """One pod from one replica: the one of last time while it is there, else the first by name.
+
+    Which labels a scrape adds is seen on the generation, which has none of the server's own: a label that a newer
+    server gives another metric then shows as a series that comes twice, and not as one that is silently left out.
+    """
+    times = [row for row in rows if row.name == READING]
+    added = {label for row in times for label in row.labels} - WHOSE - {READING}
+    replicas = sorted({row.get_replica(added) for row in times}) or [""]
     replica = previous if previous in replicas else replicas[0]
     values: dict[CounterKey, float] = {}
     for row in rows:
-        if row.replica != replica:
+        if row.get_replica(added) != replica:
             continue
         key = CounterKey(row.name, row.revision, row.own)
         if key in values:

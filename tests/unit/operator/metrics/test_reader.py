@@ -171,6 +171,17 @@ async def test_the_same_series_twice_is_unmeasured(read: Callable[..., Any]) -> 
     assert "twice" in reading.unmeasured["ml", "triage"].message
 
 
+async def test_a_label_that_a_newer_server_adds_is_seen_and_not_silently_left_out(
+    read: Callable[..., Any],
+) -> None:
+    split = [
+        series(Metric.SCORE_SUM, 1, revision="a", source="metric", tenant=tenant, **POD) for tenant in "xy"
+    ]
+    with answering(rows(state(), split)) as prometheus:
+        reading = await read(prometheus)
+    assert "dspy_score_sum_total" in reading.unmeasured["ml", "triage"].message
+
+
 async def test_of_a_pair_of_scrapers_one_is_read_for_good() -> None:
     def scraped(replica: str, n: int) -> list[dict[str, Any]]:
         counter = series(Metric.SCORE_SAMPLES, n, revision="a", source="metric", replica=replica, **POD)
