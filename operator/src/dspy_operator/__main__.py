@@ -23,6 +23,7 @@ from dspy_operator.reconcile.reconciler import Reconciler
 from dspy_operator.settings import OperatorSettings
 from dspy_operator.telemetry import Telemetry
 
+APP_NAME = "dspy-operator"
 log = logging.getLogger("dspy_operator")
 
 
@@ -101,7 +102,11 @@ async def _reconcile(reconciler: Reconciler, settings: OperatorSettings, stop: a
     """Workers, the sampler and kopf's watches, until `stop`; whichever ends first ends all."""
     where = {"namespaces": [settings.namespace]} if settings.namespace else {"clusterwide": True}
     watching = kopf.operator(
-        registry=build_registry(reconciler.note), settings=build_settings(), stop_flag=stop, **where
+        registry=build_registry(reconciler.note),
+        settings=build_settings(),
+        stop_flag=stop,
+        identity=APP_NAME,  # type: ignore[arg-type]  # a NewType of str; kopf's own needs a user name, which no pod has
+        **where,
     )
     tasks = [asyncio.create_task(watching, name="watches"), asyncio.create_task(stop.wait(), name="stop")]
     tasks += [asyncio.create_task(work, name=name) for name, work in reconciler.list_tasks(settings.workers)]
