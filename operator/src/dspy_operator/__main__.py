@@ -5,6 +5,7 @@ import contextlib
 import logging
 import signal
 import sys
+from typing import Any
 
 import click
 import kopf
@@ -77,7 +78,7 @@ async def operate(settings: OperatorSettings) -> None:
     try:
         if await _acquire(elector, client, settings, stop):
             ports = Ports(client, prometheus, elector, events, telemetry)
-            await _reconcile(build_reconciler(ports, settings), settings, stop)
+            await _reconcile(build_reconciler(ports, settings), identity, settings, stop)
     finally:
         await elector.release()
         for task in background:
@@ -98,9 +99,15 @@ async def _acquire(elector: Elector, client: Client, settings: OperatorSettings,
     return elector.is_valid() and not stop.is_set()
 
 
-async def _reconcile(reconciler: Reconciler, settings: OperatorSettings, stop: asyncio.Event) -> None:
+async def _reconcile(
+    reconciler: Reconciler, identity: str, settings: OperatorSettings, stop: asyncio.Event
+) -> None:
     """Workers, the sampler and kopf's watches, until `stop`; whichever ends first ends all."""
-    where = {"namespaces": [settings.namespace]} if settings.namespace else {"clusterwide": True}
+    where: dict[str, Any] = (
+        {"namespaces": [settings.namespace]} if settings.namespace else {"clusterwide": True}
+    )
+    # Without an identity kopf asks for the user's name, and user 65532 has none.
+    where["identity"] = identity
     watching = kopf.operator(
         registry=build_registry(reconciler.note),
         settings=build_settings(),
