@@ -1,6 +1,7 @@
 """The client against a real API server: what a bound write refuses, and what each answer becomes."""
 
 import uuid
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ from tests.cluster.api_tier import ApiServer
 
 from dspy_operator.errors import Conflict, Permanent
 from dspy_operator.kube.client import Client
-from dspy_operator.kube.resources import CONFIGMAPS, DEPLOYMENTS, PODMONITORS, PODS, Resource
+from dspy_operator.kube.resources import CONFIGMAPS, DEPLOYMENTS, PDBS, PODMONITORS, PODS, SERVICES, Resource
 
 pytestmark = pytest.mark.api
 
@@ -145,6 +146,40 @@ async def test_an_apply_removes_what_creation_set(client: Client, name: str) -> 
     (container,) = changed["spec"]["template"]["spec"]["containers"]
     assert container["command"] == ["run"]
     assert container["resources"] == {}
+
+
+def service(name: str) -> dict[str, Any]:
+    ports = [{"name": "http", "port": 80, "targetPort": "http"}]
+    metadata = {"name": name, "namespace": NAMESPACE}
+    return {"metadata": metadata, "spec": {"selector": {"app": name}, "ports": ports}}
+
+
+def budget(name: str) -> dict[str, Any]:
+    metadata = {"name": name, "namespace": NAMESPACE}
+    return {"metadata": metadata, "spec": {"maxUnavailable": 1, "selector": {"matchLabels": {"app": name}}}}
+
+
+@pytest.mark.parametrize(
+    ("resource", "build"), [(DEPLOYMENTS, deployment), (SERVICES, service), (PDBS, budget)]
+)
+async def test_the_first_apply_after_creation_changes_nothing_and_the_second_is_one_request(
+    api_server: ApiServer, name: str, resource: Resource, build: Callable[[str], dict[str, Any]]
+) -> None:
+    requests: list[tuple[str, str, str]] = []
+    client = await Client.from_environment(
+        kubeconfig=str(api_server.kubeconfig), on_request=lambda *request: requests.append(request)
+    )
+    try:
+        made = await client.create(resource, build(name))
+        first = await client.apply(resource, build(name), **bound_to(made))
+        assert first["spec"] == made["spec"]
+        assert first["metadata"].get("generation") == made["metadata"].get("generation")
+        requests.clear()
+        second = await client.apply(resource, build(name), **bound_to(first))
+    finally:
+        await client.close()
+    assert second["metadata"]["resourceVersion"] == first["metadata"]["resourceVersion"]
+    assert requests == [("patch", resource.plural, "200")]
 
 
 async def test_a_status_patch_is_bound_to_what_was_read(client: Client, name: str) -> None:
