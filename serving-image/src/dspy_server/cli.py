@@ -1,17 +1,20 @@
 """`dspy-server`: `serve` is what the image runs; `verify` and `inspect` look at an artifact without serving it.
 
-Exit codes: 0 well, 1 refused, 2 wrong usage or configuration.
+Exit codes: 0 well, 1 refused, 2 wrong usage or configuration. DSPy takes seconds to import, so each command imports
+what it needs itself: a wrong setting is named at once, and a SIGTERM meanwhile is obeyed even by a container's PID 1.
 """
 
 import argparse
 import asyncio
 import json
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from types import FrameType
 from typing import Final
 
-from dspy_server import artifact, compat, lifecycle, logs, program
+from dspy_server import artifact, logs
 from dspy_server.contract import Track
 from dspy_server.errors import LoadError, SettingsError
 from dspy_server.routes import FULL_WEIGHT, Route, Table
@@ -20,6 +23,8 @@ from dspy_server.settings import Settings, get_environment, load_settings
 OK: Final = 0
 REFUSED: Final = 1
 USAGE: Final = 2
+SIGNALLED: Final = 128
+"""Plus the signal's number: what shells and the kubelet show."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -52,11 +57,18 @@ def _build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _leave(signum: int, _frame: FrameType | None) -> None:
+    sys.exit(SIGNALLED + signum)
+
+
 def _serve(options: argparse.Namespace) -> int:
+    signal.signal(signal.SIGTERM, _leave)  # until the event loop has its own handler
     if options.artifact is not None and options.module is None and options.config is None:
         print("dspy-server: --artifact needs --module, here or in the configuration", file=sys.stderr)
         return USAGE
     settings = load_settings(get_environment(), options.config)
+    from dspy_server import lifecycle  # noqa: PLC0415 - see above
+
     table = None
     if options.artifact is not None:
         table = _build_table(settings, options.module or settings.config.module, options.artifact)
@@ -67,6 +79,8 @@ def _serve(options: argparse.Namespace) -> int:
 
 def _build_table(settings: Settings, module: str, path: Path) -> Table:
     """A table of one route, for a server without an operator; code is also sought in the current folder."""
+    from dspy_server import program  # noqa: PLC0415 - see above
+
     try:
         digest = artifact.get_digest(program.read_artifact(path))
     except LoadError as exc:
@@ -80,6 +94,8 @@ def _build_table(settings: Settings, module: str, path: Path) -> Table:
 
 
 def _verify(options: argparse.Namespace) -> int:
+    from dspy_server import compat, program  # noqa: PLC0415 - see above
+
     if options.source is not None:
         program.add_source(options.source)
     program.add_source(Path.cwd())
@@ -98,6 +114,8 @@ def _verify(options: argparse.Namespace) -> int:
 
 
 def _inspect(options: argparse.Namespace) -> int:
+    from dspy_server import compat, program  # noqa: PLC0415 - see above
+
     try:
         data = program.read_artifact(options.file)
         digest = artifact.get_digest(data)

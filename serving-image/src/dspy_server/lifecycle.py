@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import functools
 import signal
+import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -33,6 +34,7 @@ VERSION: Final = "0.1.0"
 MIN_THREADS: Final = 32
 BACKLOG: Final = 2048
 FLUSH_SECONDS: Final = 3.0
+LINGER_SECONDS: Final = 0.5
 KEEP_ALIVE_SECONDS: Final = 75
 
 
@@ -50,6 +52,13 @@ class _Listener(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop accepting, and let connections accepted a moment ago still send their request."""
+        for server in self.servers:
+            server.close()
+        await asyncio.sleep(LINGER_SECONDS)
+        await super().shutdown(sockets)
 
 
 async def serve(settings: Settings, table: Table | None = None) -> None:

@@ -4,6 +4,7 @@ Strict and frozen; an unknown key ends the process with code 2 and its name. Sec
 """
 
 import json
+import operator
 import os
 import re
 from collections.abc import Mapping
@@ -240,28 +241,33 @@ class Settings(Section):
 
 
 _WITHOUT_EFFECT: Final = {
-    "cache": "nothing is cached yet",
-    "breaker": "targets are tried in order without a breaker yet",
-    "cors": "no CORS headers are sent yet",
-    "degraded": "there is no degraded answer yet",
-    "artifact_lm": "LM settings of artifacts are always dropped yet",
-    "warmup": "programs are always warmed up with a stub yet",
-    "capture": "nothing is captured yet",
-    "tracing": "no spans are sent yet",
-    "admin": "there is no admin endpoint yet",
+    "serving.cache": "nothing is cached yet",
+    "serving.breaker": "targets are tried in order without a breaker yet",
+    "serving.cors": "no CORS headers are sent yet",
+    "serving.degraded": "there is no degraded answer yet",
+    "serving.artifact_lm": "LM settings of artifacts are always dropped yet",
+    "serving.warmup": "programs are always warmed up with a stub yet",
+    "serving.capture": "nothing is captured yet",
+    "serving.tracing": "no spans are sent yet",
+    "serving.admin": "there is no admin endpoint yet",
+    "serving.limits.per_user_tokens_per_day": "there are no budgets yet",
+    "serving.limits.requests_per_second": "there are no rate limits yet",
+    "serving.limits.per_user_requests_per_minute": "there are no rate limits yet",
+    "serving.logs.text": "logs never hold text yet",
+    "scoring.judge": "there is no judge yet",
+    "scoring.per_user_interval": "every sampled answer is scored yet",
 }
 
 
 def list_without_effect(config: Config) -> list[str]:
-    """One sentence for each knob that is set and does nothing in this version."""
-    knobs = [
-        f"serving.{to_camel(name)}: {why}"
-        for name, why in _WITHOUT_EFFECT.items()
-        if name in config.serving.model_fields_set
-    ]
-    if config.scoring.judge:
-        knobs.append("scoring.judge: there is no judge yet")
-    return knobs
+    """One sentence for each knob that differs from its default and does nothing in this version."""
+    plain = Config(lm=config.lm)
+    sentences = []
+    for path, why in _WITHOUT_EFFECT.items():
+        read = operator.attrgetter(path)
+        if read(config) != read(plain):
+            sentences.append(f"{'.'.join(to_camel(part) for part in path.split('.'))}: {why}")
+    return sentences
 
 
 def load_settings(env: Mapping[str, str], config_file: Path | None = None) -> Settings:

@@ -16,7 +16,7 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.unit.serving.worlds import World
+from tests.unit.serving.worlds import World, until
 
 REPOSITORY = Path(__file__).parents[3]
 
@@ -37,7 +37,7 @@ class Process:
             "DSPY_HOST": "127.0.0.1",
             "DSPY_PORT": str(self.port),
             "DSPY_METRICS_PORT": str(self.metrics_port),
-            "DSPY_SHUTDOWN_DELAY": "2s",
+            "DSPY_SHUTDOWN_DELAY": "1s",
             "PYTHONPATH": str(REPOSITORY),
         }
         base = {key: value for key, value in os.environ.items() if not key.startswith(("DSPY_", "OPENAI_"))}
@@ -45,7 +45,7 @@ class Process:
         with log.open("wb") as output:
             self.popen = subprocess.Popen(
                 [sys.executable, "-m", "dspy_server.cli", "serve", *arguments],
-                env={**base, **env, **ports},
+                env={**base, **ports, **env},
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 cwd=log.parent,
@@ -124,7 +124,7 @@ async def test_a_new_table_and_then_sigterm_under_load_lose_no_request(
     start: Any, world: World, base_url: str
 ) -> None:
     world.split(0)
-    process = start(world.build_env(base_url))
+    process = start(world.build_env(base_url, DSPY_SHUTDOWN_DELAY="5s"))  # what a pod has
     await process.wait_ready()
     assert (await ask(process.url, "alice")).json()["outputs"] == {"queue": "billing"}
     async with load(process.url) as results:
@@ -174,7 +174,7 @@ async def test_a_process_never_imports_litellm_to_answer(world: World, base_url:
     script = (
         "import asyncio, os, sys\n"
         "from tests.unit.serving.harness import ask, run\n"
-        "from tests.unit.serving.worlds import World\n"
+        "from tests.unit.serving.worlds import World, until\n"
         "from pathlib import Path\n"
         "async def main():\n"
         "    world = World(Path(sys.argv[1])); world.shas = {0: sys.argv[3]}\n"
@@ -190,6 +190,23 @@ async def test_a_process_never_imports_litellm_to_answer(world: World, base_url:
     )  # fmt: skip
     output, _ = await process.communicate()
     assert output.split()[-1] == b"False"
+
+
+async def test_sigterm_is_obeyed_while_dspy_is_still_being_imported(
+    start: Any, world: World, base_url: str
+) -> None:
+    process = start(world.build_env(base_url))
+    status = Path(f"/proc/{process.popen.pid}/status")
+    caught = 1 << (signal.SIGTERM - 1)
+
+    def has_handler() -> bool:
+        mask = re.search(r"^SigCgt:\s*([0-9a-f]+)", status.read_text(), re.MULTILINE)
+        return mask is not None and bool(int(mask[1], 16) & caught)
+
+    await until(has_handler, seconds=60)
+    process.popen.send_signal(signal.SIGTERM)
+    assert await process.wait_end() == 128 + signal.SIGTERM
+    assert process.log.read_text() == ""
 
 
 async def test_a_taken_port_ends_the_process(world: World, base_url: str, tmp_path: Path) -> None:
