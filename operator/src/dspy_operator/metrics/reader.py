@@ -1,4 +1,4 @@
-"""Asks Prometheus: one state query and, where counters are needed, two more of the same instant, for all rollouts.
+"""Asks Prometheus: one state query and, where counters are needed, two or three of the same instant, for all rollouts.
 
 Called by `reconcile/observe.py`. Blocking I/O runs in four threads of its own, so that a hung server blocks no other.
 """
@@ -125,20 +125,32 @@ class PrometheusReader:
         return found
 
     async def _query_all(self, interests: Sequence[Interest], at: float | None) -> tuple[float, list[Row]]:
-        namespaces, programs = zip(*(interest.key for interest in interests), strict=True)
+        namespaces, programs = _places(interests)
         t, rows = split_clock(await self._query(state_query(namespaces, programs), at))
         counting = [interest for interest in interests if not interest.gauges_only]
-        if not counting:
-            return t, rows
-        namespaces, programs = zip(*(interest.key for interest in counting), strict=True)
-        series = {name for interest in counting for name in interest.series}
-        every = any(not interest.les for interest in counting)
-        les = () if every else {le for interest in counting for le in interest.les}
-        counters, buckets = await asyncio.gather(
-            self._query(counters_query(namespaces, programs, series), t),
-            self._query(buckets_query(namespaces, programs, les), t),
+        frozen = [interest for interest in counting if interest.les]
+        open_ = [interest for interest in counting if not interest.les]
+        parts = await asyncio.gather(
+            self._query_counters(counting, t), self._query_buckets(frozen, t), self._query_buckets(open_, t)
         )
-        return t, [*rows, *counters, *buckets]
+        return t, [*rows, *(row for part in parts for row in part)]
+
+    async def _query_counters(self, interests: Sequence[Interest], t: float) -> list[Row]:
+        if not interests:
+            return []
+        namespaces, programs = _places(interests)
+        series = {name for interest in interests for name in interest.series}
+        return await self._query(counters_query(namespaces, programs, series), t)
+
+    async def _query_buckets(self, interests: Sequence[Interest], t: float) -> list[Row]:
+        """The histograms of these programs: those with frozen limits need few bounds, the others all of them."""
+        if not interests:
+            return []
+        namespaces, programs = _places(interests)
+        les = {le for interest in interests for le in interest.les}
+        rows = await self._query(buckets_query(namespaces, programs, les), t)
+        keys = {interest.key for interest in interests}
+        return [row for row in rows if row.key in keys]
 
     async def _query(self, query: str, at: float | None = None) -> list[Row]:
         """The rows of one instant query."""
@@ -185,6 +197,11 @@ class PrometheusReader:
     def _outage(self, error: Exception) -> Unmeasured:
         text = f"no answer within {self._deadline:g} s" if isinstance(error, TimeoutError) else str(error)
         return Unmeasured(Reason.PROMETHEUS_UNREACHABLE, f"Prometheus: {text}")
+
+
+def _places(interests: Sequence[Interest]) -> tuple[list[str], list[str]]:
+    """The namespaces and the programs; what their product has too much is ignored."""
+    return [interest.key[0] for interest in interests], [interest.key[1] for interest in interests]
 
 
 def _build_idle(t: float, rows: Sequence[Row]) -> IdleReading:

@@ -24,6 +24,7 @@ from tests.unit.operator.metrics.scripted import (
 )
 
 from dspy_operator.api.names import Metric
+from dspy_operator.metrics.queries import DURATION_BUCKET
 from dspy_operator.metrics.reader import PrometheusReader
 from dspy_operator.metrics.readings import CounterKey, Interest, Reading
 from dspy_operator.metrics.session import BoundedSession, QueryFailed
@@ -100,6 +101,35 @@ async def test_three_queries_of_one_instant_serve_all_programs(read: Callable[..
     assert len(prometheus.queries) == 3
     assert [query.get("time") for query in prometheus.queries] == [None, f"{NOW:.3f}", f"{NOW:.3f}"]
     assert all("p49" in query["query"] for query in prometheus.queries)
+
+
+async def test_programs_without_frozen_limits_do_not_make_the_others_read_every_bound(
+    read: Callable[..., Any],
+) -> None:
+    def bucket(le: str, namespace: str, program: str) -> dict[str, Any]:
+        labels = POD | {"namespace": namespace, "program": program}
+        return series(DURATION_BUCKET, 1, revision="a", cache="miss", le=le, **labels)
+
+    def answer(handler: Handler) -> None:
+        places = [("ml", "one"), ("qa", "two"), ("ml", "two")]
+        if is_state_query(handler.form):
+            pods = [
+                row for namespace, program in places for row in state(namespace=namespace, program=program)
+            ]
+            handler.send(success([*pods, CLOCK]))
+        elif is_counters_query(handler.form):
+            handler.send(success([]))
+        else:
+            bounds = ["1.0", "2.0", "+Inf"] if 'le=~".+"' in handler.form["query"] else ["1.0", "+Inf"]
+            handler.send(success([bucket(le, *place) for place in places for le in bounds]))
+
+    frozen = [Interest(("ml", "one"), ("1.0",)), Interest(("qa", "two"), ("1.0",))]
+    with answering(answer) as prometheus:
+        reading = await read(prometheus, *frozen, Interest(("ml", "two")))
+    assert len(prometheus.queries) == 4
+    assert reading.unmeasured == {}
+    read_bounds = {key: len(pods["pod-0"].counters) for key, pods in reading.programs.items()}
+    assert read_bounds == {("ml", "one"): 2, ("qa", "two"): 2, ("ml", "two"): 3}
 
 
 async def test_a_confirmation_needs_one_query(read: Callable[..., Any]) -> None:
