@@ -20,7 +20,7 @@ from dspy_operator.cli.views.build import deployment_view
 from dspy_operator.cli.views.model import Deployment
 from dspy_operator.errors import Transient
 
-POLL = 0.25
+POLL, SETTLE = 0.25, 0.75
 
 timeout_option = click.option(
     "--timeout",
@@ -132,14 +132,17 @@ async def _wait_until_handled(
     cluster: Cluster, name: str, attempt: str, command: Command, nonce: str
 ) -> Deployment:
     """Poll until the DSPyDeployment's record or that of the attempt holds the nonce."""
+    is_handled = False
     while True:
         with suppress(Transient):  # an API server that is away for a moment is only waited for
             deployment = await cluster.get_deployment(name)
             named = attempt or text(mapping(deployment, "status", "canary"), "rollout")
             rollout = await cluster.find_rollout(deployment, named) if named else None
-            if nonce in handled_nonces(deployment, rollout, command):
+            if is_handled:
                 return deployment_view(deployment, rollout)
-        await asyncio.sleep(POLL)
+            # Once more after the nonce was seen: what people read is written after what was decided.
+            is_handled = nonce in handled_nonces(deployment, rollout, command)
+        await asyncio.sleep(SETTLE if is_handled else POLL)
 
 
 async def _find_open_rollout(cluster: Cluster, deployment: Mapping[str, Any]) -> Mapping[str, Any] | None:

@@ -52,6 +52,7 @@ def play(monkeypatch: pytest.MonkeyPatch, *script: Object | Exception | None) ->
     for module in (reading, asking):
         monkeypatch.setattr(module, "open_cluster", open_scripted)
         monkeypatch.setattr(module, "POLL", 0.0)
+    monkeypatch.setattr(asking, "SETTLE", 0.0)
     return client
 
 
@@ -80,7 +81,7 @@ def test_a_command_waits_through_it(monkeypatch: pytest.MonkeyPatch) -> None:
     nonce = "2026-11-23T10:12:30Z"
     done = samples.healthy()
     done["status"]["handledCommands"] = {"retry": [nonce]}
-    client = play(monkeypatch, samples.healthy(), AWAY, samples.healthy(), done)
+    client = play(monkeypatch, samples.healthy(), AWAY, samples.healthy(), done, AWAY, done)
     assert run(["retry", "support-triage"]) == Exit.HEALTHY
     assert client.annotations == [{"dspy-operator.io/retry": nonce}]
 

@@ -108,12 +108,10 @@ def test_a_command_says_what_it_changed() -> None:
     ]
 
 
-def test_a_command_that_changed_nothing_says_so() -> None:
+def test_a_command_that_changed_nothing_says_what_is() -> None:
     view = deployment_view(samples.healthy())
-    assert (
-        outcome_lines(Command.ABORT, view, view)[0]
-        == "support-triage: abort was handled: nothing changed yet"
-    )
+    lines = outcome_lines(Command.ABORT, view, view)
+    assert lines == ["support-triage: abort was handled", "  aaaaaaaaaaaa serves"]
 
 
 def test_resume_says_when_the_manifest_wins() -> None:

@@ -8,9 +8,9 @@ from dspy_operator.cli.views.units import percent
 def outcome_lines(command: Command, before: Deployment, after: Deployment) -> list[str]:
     """Say what changed between the two views, and what the operator says now."""
     changes = _changes(before, after)
-    what = ", ".join(changes) if changes else "nothing changed yet"
+    what = f": {', '.join(changes)}" if changes else ""
     message = after.rollout.message if after.rollout and after.rollout.message else after.message
-    lines = [f"{after.name}: {command} was handled: {what}", f"  {message}"]
+    lines = [f"{after.name}: {command} was handled{what}", f"  {message}"]
     if command is Command.RESUME and after.paused_by_spec:
         lines.append("  spec.paused is true and wins: it stays paused until the manifest says otherwise.")
     return lines

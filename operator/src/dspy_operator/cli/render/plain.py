@@ -20,7 +20,7 @@ def deployment_lines(view: Deployment, now: float, *, wide: bool = False) -> lis
     if view.rollout:
         lines += rollout_lines(view.rollout, now)
     for condition in view.conditions:
-        if wide or is_remarkable(condition):
+        if wide or is_remarkable(condition, view.message):
             said = f"{condition.type}={condition.status}  {condition.reason}  {condition.message}"
             lines.append(f"condition  {said}")
     return [line.rstrip() for line in lines]
@@ -111,8 +111,8 @@ ALREADY_SAID = frozenset(
 )
 
 
-def is_remarkable(condition: Condition) -> bool:
+def is_remarkable(condition: Condition, headline: str) -> bool:
     """Tell whether a condition adds something to what the headline, the steps and the metrics say."""
-    if condition.type in ALREADY_SAID:
+    if condition.type in ALREADY_SAID or condition.message == headline:
         return False
     return condition.status != ("False" if condition.type in GOOD_WHEN_FALSE else "True")

@@ -44,7 +44,7 @@ def deployment_tree(view: Deployment, now: float, *, wide: bool = False) -> Tree
         for pod in view.pods if wide else ():
             branch.add(Text(pod_line(pod, now).removeprefix("pod").strip()))
     for condition in view.conditions:
-        if wide or is_remarkable(condition):
+        if wide or is_remarkable(condition, view.message):
             tree.add(_condition(condition))
     return tree
 
