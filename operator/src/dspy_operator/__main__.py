@@ -24,7 +24,6 @@ from dspy_operator.reconcile.reconciler import Reconciler
 from dspy_operator.settings import OperatorSettings
 from dspy_operator.telemetry import Telemetry
 
-APP_NAME = "dspy-operator"
 log = logging.getLogger("dspy_operator")
 
 
@@ -112,7 +111,6 @@ async def _reconcile(
         registry=build_registry(reconciler.note),
         settings=build_settings(),
         stop_flag=stop,
-        identity=APP_NAME,  # type: ignore[arg-type]  # a NewType of str; kopf's own needs a user name, which no pod has
         **where,
     )
     tasks = [asyncio.create_task(watching, name="watches"), asyncio.create_task(stop.wait(), name="stop")]
