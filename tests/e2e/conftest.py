@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from tests.e2e.harness.installation import Installation, open_installation
-from tests.e2e.harness.world import MARK, World, open_world
+from tests.e2e.harness.world import World, delete_abandoned, open_world
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -23,8 +23,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def installation() -> Iterator[Installation]:
     with open_installation() as found:
-        for namespace in found.api.list_("Namespace", labels="=".join(*MARK.items())):
-            found.api.delete("Namespace", "", namespace["metadata"]["name"])  # of a run that was ended
+        delete_abandoned(found.api)
         yield found
 
 

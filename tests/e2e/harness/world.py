@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from tests.e2e.harness.api import Api, Object
     from tests.e2e.harness.artifacts import Artifact
 
-MARK = {"dspy-operator.io/stories": "yes"}
+MARK = "dspy-operator.io/stories"  # its value: the process id of the run
 RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
 SERVING = f"app.kubernetes.io/instance={NAME},app.kubernetes.io/component=server"
 RPS = 20.0
@@ -240,7 +240,16 @@ def build_surroundings(namespace: str, images: Mapping[str, str], rps: float) ->
 
 def build_namespace(name: str) -> Object:
     """A namespace in which only restricted pods may run."""
-    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": MARK | RESTRICTED}}
+    labels = {MARK: str(os.getpid())} | RESTRICTED
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
+
+
+def delete_abandoned(api: Api) -> None:
+    """Delete the namespaces of runs that were ended before they could clean up."""
+    for namespace in api.list_("Namespace", labels=MARK):
+        owner = namespace["metadata"]["labels"][MARK]
+        if not Path("/proc", owner).exists():
+            api.delete("Namespace", "", namespace["metadata"]["name"])
 
 
 def furnish(world: World, rps: float = 0) -> None:
