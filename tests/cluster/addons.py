@@ -4,8 +4,8 @@ import os
 from pathlib import Path
 from string import Template
 
-from tests.cluster.docker_images import build_docker_archives, has_docker
-from tests.cluster.images import NAMES, build_archives, get_directory
+from tests.cluster.docker_images import build_docker_images, has_docker
+from tests.cluster.images import NAMES, build_local_images, get_directory
 from tests.cluster.provider import Cluster, kubectl
 from tests.cluster.state import step, write_atomically
 
@@ -19,11 +19,10 @@ def build_images(cluster: Cluster, names: tuple[str, ...] = NAMES) -> dict[str, 
 
     Names are `dspy-operator`, `dspy-server`, `python` (plain Python) and `prometheus`.
     """
-    archives = build_docker_archives(names, get_directory()) if has_docker() else build_archives(names)
     references = {}
-    for name, archive in archives.items():
-        with step(f"load {name}"):
-            references[name] = cluster.load_image(archive)
+    for name, image in (build_docker_images(names) if has_docker() else build_local_images(names)).items():
+        with step(f"load {image.reference}"):
+            references[name] = cluster.load_image(image)
     return references
 
 

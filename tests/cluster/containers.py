@@ -1,12 +1,15 @@
 """Our own containerd, asked through `ctr`: its images, and the containers that are left when the kubelet is gone."""
 
 import json
+import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 from tests.cluster.debian import run
 from tests.cluster.host import is_done
 from tests.cluster.node import SOCKET
 from tests.cluster.processes import ClusterError
+from tests.cluster.provider import LoadableImage
 
 CTR = ("ctr", "--address", str(SOCKET), "--namespace", "k8s.io")
 
@@ -28,9 +31,24 @@ def list_images() -> set[str]:
     return set(run(*CTR, "images", "ls", "-q").split())
 
 
-def import_image(archive: Path) -> None:
-    """Import an image's archive and unpack it."""
-    run(*CTR, "images", "import", archive)
+def import_image(image: LoadableImage) -> None:
+    """Import an image and unpack it; layers that containerd has are not sent again."""
+    known = set(run(*CTR, "content", "ls", "-q").split())
+    with subprocess.Popen(
+        [*CTR, "images", "import", "-"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    ) as importing:
+        stream, output = importing.stdin, importing.stdout
+        if stream is None or output is None:
+            raise AssertionError("both are pipes")
+        with suppress(BrokenPipeError):  # what it says is better
+            image.write(stream, known)
+            stream.close()
+        said = output.read().decode()
+    if importing.returncode != 0:
+        raise ClusterError(f"containerd did not take {image.reference}: {said.strip()}")
 
 
 def delete_containers() -> list[Path]:

@@ -3,8 +3,10 @@
 import json
 import shutil
 import subprocess
+from collections.abc import Container, Iterable
+from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
+from typing import IO
 
 from tests.cluster.debian import run
 from tests.cluster.state import REPOSITORY, step
@@ -24,21 +26,29 @@ def has_docker() -> bool:
     )
 
 
-def build_docker_archives(names: tuple[str, ...], directory: Path) -> dict[str, Path]:
-    """Build or pull each image and save it as `docker load` reads it; the archives by name."""
-    archives = {}
+@dataclass(frozen=True)
+class DockerImage:
+    """An image that the Docker daemon has."""
+
+    reference: str
+
+    def write(self, stream: IO[bytes], without: Container[str] = ()) -> None:
+        """Write it as `docker load` reads it, every layer of it."""
+        subprocess.run(["docker", "save", self.reference], stdout=stream, check=True)
+
+
+def build_docker_images(names: Iterable[str]) -> dict[str, DockerImage]:
+    """Build or pull each image and tag it with its identity; the images by name."""
+    images = {}
     for name in names:
         with step(f"image {name}"):
             source = build_image(name) if name in DOCKERFILES else pull_image(get_version(PUBLISHED[name]))
             identity = json.loads(run("docker", "image", "inspect", source))[0]["Id"].removeprefix("sha256:")[
                 :12
             ]
-            reference = f"localhost/{name}:{identity}"
-            run("docker", "tag", source, reference)
-            archives[name] = directory / f"{name}-{identity}.tar"
-            if not archives[name].exists():
-                run("docker", "save", "--output", archives[name], reference)
-    return archives
+            images[name] = DockerImage(f"localhost/{name}:{identity}")
+            run("docker", "tag", source, images[name].reference)
+    return images
 
 
 def build_image(name: str) -> str:

@@ -16,11 +16,10 @@ from string import Template
 from tests.cluster import containers, host, node
 from tests.cluster.builds import tool
 from tests.cluster.control_plane import ControlPlane, is_answering
-from tests.cluster.images import build_pause_archive
-from tests.cluster.oci import get_reference
+from tests.cluster.images import build_pause_image
 from tests.cluster.preflight import check_machine
 from tests.cluster.processes import ClusterError, Process
-from tests.cluster.provider import kubectl
+from tests.cluster.provider import LoadableImage, kubectl
 from tests.cluster.state import choose_ports, get_cache, locked, step, write_atomically
 
 PORTS = ("kubelet", "kubelet-health", "proxy-health", "proxy-metrics", "scheduler", "dns", "dns-ready")
@@ -99,12 +98,11 @@ class EmbeddedCluster:
             with step("clean up"):
                 self._clean_up()
 
-    def load_image(self, archive: Path) -> str:
-        """Import an image into containerd."""
-        reference = get_reference(archive)
-        if reference not in containers.list_images():
-            containers.import_image(archive)
-        return reference
+    def load_image(self, image: LoadableImage) -> str:
+        """Import an image into containerd, unless it is there."""
+        if image.reference not in containers.list_images():
+            containers.import_image(image)
+        return image.reference
 
     def gateway_url(self) -> str:
         """There is no gateway in this cluster."""
@@ -163,8 +161,7 @@ class EmbeddedCluster:
         containerd = self.process("containerd")
         containerd.start(["containerd", "--config", config])
         containerd.wait_until(containers.is_ready, NODE_SECONDS)
-        if "localhost/pause:1" not in containers.list_images():
-            containers.import_image(build_pause_archive())
+        self.load_image(build_pause_image())
 
     def _start_kubelet(self) -> None:
         state = self.directory
@@ -216,7 +213,9 @@ class EmbeddedCluster:
         if self.process("kube-proxy").find_pid():
             self.process("kube-proxy").stop()
             # Not `tool`, which would build it anew when its source has changed since.
-            subprocess.run([get_cache() / "bin" / "kube-proxy", "--cleanup"], capture_output=True, check=False)
+            subprocess.run(
+                [get_cache() / "bin" / "kube-proxy", "--cleanup"], capture_output=True, check=False
+            )
 
     def _clean_up(self) -> None:
         if not self.directory.exists():

@@ -6,9 +6,8 @@ from pathlib import Path
 
 from tests.cluster.builds import tool
 from tests.cluster.debian import run
-from tests.cluster.oci import get_reference
 from tests.cluster.processes import ClusterError
-from tests.cluster.provider import kubectl
+from tests.cluster.provider import LoadableImage, kubectl, saved
 
 
 @dataclass(frozen=True)
@@ -26,10 +25,11 @@ class ExistingCluster:
     def stop(self) -> None:
         """Nothing: it was not started here."""
 
-    def load_image(self, archive: Path) -> str:
+    def load_image(self, image: LoadableImage) -> str:
         """Push an image to the registry, with the credentials of `docker login` or `crane auth login`."""
-        reference = f"{self.registry.rstrip('/')}/{get_reference(archive).removeprefix('localhost/')}"
-        run(tool("crane"), "push", archive, reference)
+        reference = f"{self.registry.rstrip('/')}/{image.reference.removeprefix('localhost/')}"
+        with saved(image) as archive:
+            run(tool("crane"), "push", archive, reference)
         return reference
 
     def gateway_url(self) -> str:

@@ -17,16 +17,7 @@ from tests.cluster.debian import (
     make_base_root,
     run,
 )
-from tests.cluster.oci import (
-    Layer,
-    Runtime,
-    build_manifest,
-    digest,
-    encode,
-    read_layer,
-    write_archive,
-    write_layer,
-)
+from tests.cluster.oci import Image, Layer, Runtime, digest, encode, read_layer, write_layer
 from tests.cluster.processes import ClusterError
 from tests.cluster.state import REPOSITORY, get_cache, locked, step
 from tests.cluster.versions import get_version
@@ -73,51 +64,35 @@ NAMES = (*(program.name for program in PROGRAMS), "python", "prometheus")
 
 
 def get_directory() -> Path:
-    """Where layers and archives are kept."""
+    """Where layers are kept."""
     directory = get_cache() / "images"
     directory.mkdir(parents=True, exist_ok=True)
     return directory
 
 
-def build_archives(names: Iterable[str] = NAMES) -> dict[str, Path]:
-    """Build the images that are out of date; the archives by name (their reference is inside, `get_reference`)."""
+def build_local_images(names: Iterable[str] = NAMES) -> dict[str, Image]:
+    """Build the layers that are out of date; the images by name."""
     with locked("images"):
-        return {name: archive(name, *get_content(name)) for name in names}
+        return {name: build_local_image(name) for name in names}
 
 
-def get_content(name: str) -> tuple[list[Layer], Runtime]:
-    """The layers of one image, built where they are missing, and what it does when it starts."""
+def build_local_image(name: str) -> Image:
+    """One image, its layers built where they are missing."""
     base = get_base_layer()
     match name:
         case "python":
-            return [base], PYTHON
+            return Image(name, (base,), PYTHON)
         case "prometheus":
-            return [base, get_program_layer("prometheus", "usr/bin/prometheus")], PROMETHEUS
+            return Image(name, (base, get_binary_layer("prometheus", "usr/bin/prometheus")), PROMETHEUS)
         case _:
             program = next(program for program in PROGRAMS if program.name == name)
-            return [base, *get_program_layers(program)], program.runtime
+            return Image(name, (base, *get_program_layers(program)), program.runtime)
 
 
-def build_pause_archive() -> Path:
-    """The image of the process that holds a pod's network; its reference is always `localhost/pause:1`."""
-    path = get_directory() / "pause.tar"
+def build_pause_image() -> Image:
+    """The process that holds a pod's network; its reference is always `localhost/pause:1`."""
     with locked("images"):
-        write_archive(path, "localhost/pause:1", [get_program_layer("pause", "pause")], PAUSE)
-    return path
-
-
-def archive(name: str, layers: list[Layer], runtime: Runtime) -> Path:
-    """Write one image below its content's hash, unless it is there; older ones of the name go."""
-    manifest, _ = build_manifest(layers, runtime)
-    tag = digest(manifest).removeprefix("sha256:")[:12]
-    path = get_directory() / f"{name}-{tag}.tar"
-    if not path.exists():
-        with step(f"image {name}:{tag}"):
-            write_archive(path, f"localhost/{name}:{tag}", layers, runtime)
-        for old in get_directory().glob(f"{name}-{'?' * 12}.tar"):
-            if old != path:
-                old.unlink()
-    return path
+        return Image("pause", (get_binary_layer("pause", "pause"),), PAUSE, fixed_tag="1")
 
 
 def get_base_root() -> Path:
@@ -142,11 +117,13 @@ def get_base_layer() -> Layer:
     return read_layer(path)
 
 
-def get_layer(name: str, key: str, fill: Callable[[Path], object], prefix: str = "") -> Layer:
-    """A layer by its key: `fill` puts its files into an empty directory, inside the base so that chroot sees them."""
+def get_layer(
+    name: str, key: str, fill: Callable[[Path], object], prefix: str = "", workspace: Path | None = None
+) -> Layer:
+    """A layer by its key: `fill` puts its files into an empty directory, of the workspace if one is given."""
     path = get_directory() / f"layer-{name}-{short_hash(LAYOUT, key, prefix)}.tar"
     if not path.exists():
-        root = get_base_root() / "build" / name
+        root = (workspace or get_directory()) / "build" / name
         shutil.rmtree(root, ignore_errors=True)
         root.mkdir(parents=True)
         with step(f"layer {name}"):
@@ -170,6 +147,7 @@ def get_program_layers(program: Program) -> list[Layer]:
         base + lock.read_text(),
         lambda root: install_locked(lock, root),
         PACKAGES,
+        get_base_root(),  # where chroot sees them
     )
     source = REPOSITORY / program.source
     application = get_layer(
@@ -177,6 +155,7 @@ def get_program_layers(program: Program) -> list[Layer]:
         base + hash_tree(source),
         lambda root: copy_source(source, root),
         APPLICATION,
+        get_base_root(),
     )
     return [packages, application]
 
@@ -232,7 +211,7 @@ def compile_bytecode(root: Path, prefix: str) -> None:
     )
 
 
-def get_program_layer(name: str, place: str) -> Layer:
+def get_binary_layer(name: str, place: str) -> Layer:
     """A layer of one program that `builds` makes, at a place in the image."""
     binary = tool(name)
 

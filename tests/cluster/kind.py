@@ -6,8 +6,8 @@ from pathlib import Path
 import yaml
 from tests.cluster.builds import tool
 from tests.cluster.debian import run
-from tests.cluster.oci import get_reference
 from tests.cluster.processes import ClusterError
+from tests.cluster.provider import LoadableImage, saved
 from tests.cluster.state import get_cache, locked, step, write_atomically
 from tests.cluster.versions import get_version
 
@@ -68,10 +68,11 @@ class KindCluster:
             if self.is_running():
                 run(tool("kind"), "delete", "cluster", "--name", CLUSTER, "--kubeconfig", self.kubeconfig)
 
-    def load_image(self, archive: Path) -> str:
+    def load_image(self, image: LoadableImage) -> str:
         """Copy an image into the node."""
-        run(tool("kind"), "load", "image-archive", str(archive), "--name", CLUSTER)
-        return get_reference(archive)
+        with saved(image) as archive:
+            run(tool("kind"), "load", "image-archive", archive, "--name", CLUSTER)
+        return image.reference
 
     def gateway_url(self) -> str:
         """There is no gateway in this cluster."""

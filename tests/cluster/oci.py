@@ -8,7 +8,7 @@ import io
 import json
 import platform
 import tarfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -91,65 +91,82 @@ def read_layer(path: Path) -> Layer:
     return Layer(path, known.read_text())
 
 
-def build_manifest(layers: Sequence[Layer], runtime: Runtime) -> tuple[bytes, bytes]:
-    """The manifest and the configuration blob of an image."""
-    config = encode(
-        {
-            "architecture": get_architecture(),
-            "os": "linux",
-            "config": runtime.to_config(),
-            "rootfs": {"type": "layers", "diff_ids": [layer.digest for layer in layers]},
-        }
-    )
-    blobs = [
-        {"mediaType": LAYER_TYPE, "digest": layer.digest, "size": layer.path.stat().st_size}
-        for layer in layers
-    ]
-    manifest = {
-        "schemaVersion": 2,
-        "mediaType": MANIFEST_TYPE,
-        "config": {"mediaType": CONFIG_TYPE, "digest": digest(config), "size": len(config)},
-        "layers": blobs,
-    }
-    return encode(manifest), config
+@dataclass(frozen=True)
+class Image:
+    """An image of layers on this disk; without a fixed tag its tag is the hash of its content."""
 
+    name: str
+    layers: tuple[Layer, ...]
+    runtime: Runtime
+    fixed_tag: str = ""
 
-def write_archive(path: Path, reference: str, layers: Sequence[Layer], runtime: Runtime) -> None:
-    """Write an image as one file that `ctr images import`, `docker load`, kind and crane read."""
-    manifest, config = build_manifest(layers, runtime)
-    entry = {
-        "mediaType": MANIFEST_TYPE,
-        "digest": digest(manifest),
-        "size": len(manifest),
-        "annotations": {"io.containerd.image.name": reference},
-    }
-    docker = {
-        "Config": blob_path(digest(config)),
-        "RepoTags": [reference],
-        "Layers": [blob_path(layer.digest) for layer in layers],
-    }
-    temporary = path.with_suffix(".new")
-    with tarfile.open(temporary, "w") as tar:
-        add_bytes(tar, "oci-layout", encode({"imageLayoutVersion": "1.0.0"}))
-        add_bytes(
-            tar, "index.json", encode({"schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": [entry]})
+    @property
+    def reference(self) -> str:
+        """The name and tag by which pods ask for it."""
+        tag = self.fixed_tag or digest(self.build_manifest()).removeprefix("sha256:")[:12]
+        return f"localhost/{self.name}:{tag}"
+
+    def build_config(self) -> bytes:
+        """The configuration blob."""
+        return encode(
+            {
+                "architecture": get_architecture(),
+                "os": "linux",
+                "config": self.runtime.to_config(),
+                "rootfs": {"type": "layers", "diff_ids": [layer.digest for layer in self.layers]},
+            }
         )
-        add_bytes(tar, "manifest.json", encode([docker]))
-        for blob in (manifest, config):
-            add_bytes(tar, blob_path(digest(blob)), blob)
-        for layer in layers:
-            with layer.path.open("rb") as file:
-                add_file(tar, blob_path(layer.digest), file, layer.path.stat().st_size)
-    temporary.replace(path)
 
+    def build_manifest(self) -> bytes:
+        """The manifest blob."""
+        config = self.build_config()
+        layers = [
+            {"mediaType": LAYER_TYPE, "digest": layer.digest, "size": layer.path.stat().st_size}
+            for layer in self.layers
+        ]
+        manifest = {
+            "schemaVersion": 2,
+            "mediaType": MANIFEST_TYPE,
+            "config": {"mediaType": CONFIG_TYPE, "digest": digest(config), "size": len(config)},
+            "layers": layers,
+        }
+        return encode(manifest)
 
-def get_reference(archive: Path) -> str:
-    """The name and tag of the image in an archive."""
-    with tarfile.open(archive) as tar:
-        file = tar.extractfile("manifest.json")
-        if file is None:
-            raise ValueError(f"{archive} is no image archive")
-        return str(json.load(file)[0]["RepoTags"][0])
+    def write(self, stream: IO[bytes], without: Container[str] = ()) -> None:
+        """Write one archive that `ctr images import`, `docker load`, kind and crane read.
+
+        Args:
+            stream: a file or a pipe.
+            without: digests of layers that the reader has already.
+        """
+        manifest, config = self.build_manifest(), self.build_config()
+        with tarfile.open(fileobj=stream, mode="w|") as tar:
+            for name, content in self._list_indexes(manifest, config).items():
+                add_bytes(tar, name, encode(content))
+            for blob in (manifest, config):
+                add_bytes(tar, blob_path(digest(blob)), blob)
+            for layer in self.layers:
+                if layer.digest not in without:
+                    with layer.path.open("rb") as file:
+                        add_file(tar, blob_path(layer.digest), file, layer.path.stat().st_size)
+
+    def _list_indexes(self, manifest: bytes, config: bytes) -> dict[str, object]:
+        entry = {
+            "mediaType": MANIFEST_TYPE,
+            "digest": digest(manifest),
+            "size": len(manifest),
+            "annotations": {"io.containerd.image.name": self.reference},
+        }
+        docker = {
+            "Config": blob_path(digest(config)),
+            "RepoTags": [self.reference],
+            "Layers": [blob_path(layer.digest) for layer in self.layers],
+        }
+        return {
+            "oci-layout": {"imageLayoutVersion": "1.0.0"},
+            "index.json": {"schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": [entry]},
+            "manifest.json": [docker],
+        }
 
 
 def encode(value: object) -> bytes:

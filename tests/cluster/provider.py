@@ -3,11 +3,25 @@
 `choose` says which; `embedded`, `kind` and `existing` are the providers.
 """
 
+from collections.abc import Container, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
+from tempfile import TemporaryDirectory
+from typing import IO, Protocol
 
 from tests.cluster.builds import tool
 from tests.cluster.debian import run
+
+
+class LoadableImage(Protocol):
+    """An image on this machine: `localhost/NAME:HASH`."""
+
+    @property
+    def reference(self) -> str:
+        """Its name and tag."""
+
+    def write(self, stream: IO[bytes], without: Container[str] = ()) -> None:
+        """Write it as one archive, with or without the layers whose digests the reader has."""
 
 
 class Cluster(Protocol):
@@ -27,8 +41,8 @@ class Cluster(Protocol):
     def stop(self) -> None:
         """End all that `start` began; nothing happens when it does not run."""
 
-    def load_image(self, archive: Path) -> str:
-        """Make an image's archive known to the nodes and return the reference that pods use."""
+    def load_image(self, image: LoadableImage) -> str:
+        """Make an image known to the nodes and return the reference that pods use."""
 
     def gateway_url(self) -> str:
         """Where a gateway of the cluster answers; ClusterError when it has none."""
@@ -37,3 +51,13 @@ class Cluster(Protocol):
 def kubectl(cluster: Cluster, *arguments: str) -> str:
     """Run kubectl on a cluster and return what it prints; ClusterError with its words when it fails."""
     return run(tool("kubectl"), "--kubeconfig", cluster.kubeconfig, *arguments)
+
+
+@contextmanager
+def saved(image: LoadableImage) -> Iterator[Path]:
+    """The image as a file, for the time of the block."""
+    with TemporaryDirectory() as directory:
+        archive = Path(directory) / "image.tar"
+        with archive.open("wb") as file:
+            image.write(file)
+        yield archive

@@ -1,15 +1,18 @@
 """Images: the same content has the same name, and both ways of building them agree."""
 
+import dataclasses
 import hashlib
+import io
 import json
 import re
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.cluster.docker_images import DOCKERFILES
 from tests.cluster.images import APPLICATION, PACKAGES, PROGRAMS, Program, hash_tree
-from tests.cluster.oci import Runtime, build_manifest, get_reference, read_layer, write_archive, write_layer
+from tests.cluster.oci import Image, Runtime, read_layer, write_layer
 from tests.cluster.state import REPOSITORY
 
 
@@ -41,20 +44,51 @@ def test_a_layer_lies_below_its_prefix_and_leaves_out_what_is_not_wanted(tmp_pat
 
 
 def test_an_archive_holds_every_blob_that_it_names_under_its_digest(tmp_path: Path, root: Path) -> None:
-    write_layer(tmp_path / "layer.tar", root)
-    layers = [read_layer(tmp_path / "layer.tar")]
-    runtime = Runtime(("python3",), ("-V",), {"HOME": "/tmp"})
-    archive = tmp_path / "image.tar"
-    write_archive(archive, "localhost/image:1", layers, runtime)
-    with tarfile.open(archive) as tar:
-        blobs = {name: tar.extractfile(name).read() for name in tar.getnames() if name.startswith("blobs/")}  # type: ignore[union-attr] # all are files
-        index = json.load(tar.extractfile("index.json"))  # type: ignore[arg-type] # a file
+    image = build_image(tmp_path, root)
+    blobs, index = read_archive(image)
     assert all(hashlib.sha256(blob).hexdigest() == name.rpartition("/")[2] for name, blob in blobs.items())
-    assert f"blobs/{index['manifests'][0]['digest'].replace(':', '/')}" in blobs
-    assert get_reference(archive) == "localhost/image:1"
-    manifest, config = build_manifest(layers, runtime)
-    assert json.loads(config)["config"]["User"] == "65532:65532"
-    assert json.loads(manifest)["layers"][0]["digest"] == layers[0].digest
+    manifest = json.loads(blobs[index["manifests"][0]["digest"].replace(":", "/")])
+    config = json.loads(blobs[manifest["config"]["digest"].replace(":", "/")])
+    assert [layer["digest"].replace(":", "/") in blobs for layer in manifest["layers"]] == [True]
+    assert index["manifests"][0]["annotations"]["io.containerd.image.name"] == image.reference
+    assert config["config"]["User"] == "65532:65532"
+    assert config["config"]["Env"][-1] == "HOME=/tmp"
+
+
+def test_a_layer_that_the_reader_has_is_named_but_not_written(tmp_path: Path, root: Path) -> None:
+    image = build_image(tmp_path, root)
+    (layer,) = image.layers
+    whole, _ = read_archive(image)
+    thin, _ = read_archive(image, layer.digest)
+    assert whole.keys() - thin.keys() == {layer.digest.replace(":", "/")}
+
+
+def test_a_tag_follows_the_content_unless_it_is_fixed(tmp_path: Path, root: Path) -> None:
+    image = build_image(tmp_path, root)
+    other = dataclasses.replace(image, runtime=Runtime(("python3",), ("-h",)))
+    assert re.fullmatch(r"localhost/image:[0-9a-f]{12}", image.reference)
+    assert image.reference != other.reference
+    assert dataclasses.replace(image, fixed_tag="1").reference == "localhost/image:1"
+
+
+def build_image(directory: Path, root: Path) -> Image:
+    """An image of one layer."""
+    write_layer(directory / "layer.tar", root)
+    return Image(
+        "image", (read_layer(directory / "layer.tar"),), Runtime(("python3",), ("-V",), {"HOME": "/tmp"})
+    )
+
+
+def read_archive(image: Image, *without: str) -> tuple[dict[str, bytes], dict[str, Any]]:
+    """The blobs of an image's archive by `sha256/HEX`, and its index."""
+    stream = io.BytesIO()
+    image.write(stream, without)
+    stream.seek(0)
+    with tarfile.open(fileobj=stream) as tar:
+        files = {entry.name: tar.extractfile(entry) for entry in tar.getmembers()}
+        content = {name: file.read() for name, file in files.items() if file is not None}
+    blobs = {name.removeprefix("blobs/"): blob for name, blob in content.items() if name.startswith("blobs/")}
+    return blobs, json.loads(content["index.json"])
 
 
 def test_the_hash_of_a_source_tree_changes_with_a_byte_and_not_with_bytecode(tmp_path: Path) -> None:
