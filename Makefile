@@ -79,8 +79,9 @@ verify: generate ## fail when what is generated is not what is committed
 	@git diff --exit-code -- crds charts docs/crd-reference.md
 
 .PHONY: bench
-bench: install ## the operator beside simulated pods: CPU, memory, requests and queries a minute
+bench: install ## the operator beside simulated pods (CPU, memory, requests, queries), then simulated decisions
 	@$(BIN)/python -m bench.operator
+	@$(BIN)/python -m bench.decisions
 
 .PHONY: cluster
 cluster: install ## start a cluster: your own (KUBECONFIG=…), kind where Docker runs, else a local one
@@ -101,7 +102,7 @@ images: install ## build the operator's and the server's image and load them int
 .PHONY: chart
 chart: install ## lint the Helm chart and package it into build/
 	@helm=$$($(BIN)/python -m tests.cluster tool helm); \
-	$$helm lint charts/dspy-operator --set prometheus.url=http://prometheus:9090 && \
+	$$helm lint --strict charts/dspy-operator --values charts/dspy-operator/ci/lint-values.yaml && \
 	$$helm package charts/dspy-operator --destination build
 
 .PHONY: docs

@@ -26,6 +26,9 @@ from dspy_operator.telemetry import Telemetry
 
 log = logging.getLogger("dspy_operator")
 
+FAILED = 1
+"""Exit status when a part of the process failed: the kubelet starts it again."""
+
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="dspy-operator")
@@ -80,6 +83,7 @@ async def operate(settings: OperatorSettings) -> None:
             await _reconcile(build_reconciler(ports, settings), identity, settings, stop)
     finally:
         await elector.release()
+        await events.drain()
         for task in background:
             task.cancel()
         prometheus.close()
@@ -116,14 +120,16 @@ async def _reconcile(
     tasks = [asyncio.create_task(watching, name="watches"), asyncio.create_task(stop.wait(), name="stop")]
     tasks += [asyncio.create_task(work, name=name) for name, work in reconciler.list_tasks(settings.workers)]
     done, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    for task in done:
-        if task.exception() is not None:
-            log.error("%s failed: ending the process", task.get_name(), exc_info=task.exception())
+    failed = [task for task in done if task.exception() is not None]
+    for task in failed:
+        log.error("%s failed: ending the process", task.get_name(), exc_info=task.exception())
     stop.set()
     await asyncio.wait(pending, timeout=5)
     for task in pending:
         task.cancel()
     await asyncio.gather(*done, *pending, return_exceptions=True)
+    if failed:
+        raise SystemExit(FAILED)
 
 
 def _build_elector(client: Client, identity: str, settings: OperatorSettings) -> Elector:

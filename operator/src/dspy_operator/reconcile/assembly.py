@@ -61,5 +61,6 @@ def build_reconciler(ports: Ports, settings: OperatorSettings) -> Reconciler:
         open_resync=settings.open_resync,
         stale_after=settings.sample_stale_after,
         tick=settings.look_tick,
+        idle=min(60.0, settings.checkpoint_interval),
     )
     return Reconciler(parts, timing, settings.serving_image)
