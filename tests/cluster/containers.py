@@ -11,6 +11,7 @@ from tests.cluster.node import SOCKET
 from tests.cluster.processes import ClusterError
 from tests.cluster.provider import LoadableImage
 
+CNI_RESULTS = Path("/var/lib/cni/results")
 CTR = ("ctr", "--address", str(SOCKET), "--namespace", "k8s.io")
 
 
@@ -56,6 +57,8 @@ def delete_containers() -> list[Path]:
     namespaces = set()
     for container in run(*CTR, "containers", "ls", "-q").split():
         namespaces |= find_namespaces(container)
+        for result in CNI_RESULTS.glob(f"*-{container}-*"):
+            result.unlink()
         is_done(*CTR, "tasks", "kill", "--signal", "SIGKILL", "--all", container)
         is_done(*CTR, "tasks", "delete", "--force", container)
         is_done(*CTR, "containers", "delete", container)

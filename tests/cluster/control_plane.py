@@ -166,6 +166,7 @@ class ControlPlane:
             f"--root-ca-file={pki.ca}",
             f"--service-account-private-key-file={pki.service_account_key}",
             f"--cert-dir={self.directory / 'generated'}",
+            f"--flex-volume-plugin-dir={self.directory / 'volume-plugins'}",
         ]
 
 

@@ -80,6 +80,7 @@ class EmbeddedCluster:
             self._claim()
             for binary in ("etcd", "kube-apiserver", "coredns", "kubectl", "pause"):
                 tool(binary)
+            build_pause_image()
             for name, action in self._list_steps():
                 with step(name):
                     action()

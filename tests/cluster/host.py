@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tests.cluster.control_plane import POD_RANGE
 from tests.cluster.debian import run
-from tests.cluster.node import BRIDGE, NETWORK, NODE_ADDRESS, RUN
+from tests.cluster.node import BRIDGE, NODE_ADDRESS, RUN
 from tests.cluster.processes import ClusterError
 from tests.cluster.state import write_atomically
 
@@ -33,6 +33,8 @@ FOREIGN_SETTINGS = (
 KUBELET_LINKS = Path("/var/log/containers")
 KUBELET_DIRECTORY = Path("/var/lib/kubelet")
 CGROUPS = Path("/sys/fs/cgroup")
+# Made by containerd, its shims and CNI whatever they are told; empty when our pods are gone.
+SHARED_FOLDERS = ("/run/containerd/s", "/run/containerd/runc/k8s.io", "/run/netns", "/var/lib/cni/results")
 
 
 def is_done(*command: str) -> bool:
@@ -134,10 +136,12 @@ def delete_traces(state: Path, *, had_kubelet_directory: bool) -> None:
     for link in KUBELET_LINKS.glob("*"):
         if link.is_symlink() and link.readlink().is_relative_to(state):
             link.unlink()
-    with contextlib.suppress(OSError):  # not empty, or not there: not ours alone
-        KUBELET_LINKS.rmdir()
-    for result in Path("/var/lib/cni/results").glob(f"{NETWORK}-*"):
-        result.unlink()
+    for folder in (KUBELET_LINKS, *map(Path, SHARED_FOLDERS)):
+        for one in (folder, folder.parent):
+            with contextlib.suppress(OSError):  # not empty, or not there: not ours alone
+                one.rmdir()
+    with contextlib.suppress(OSError):
+        Path("/run/containerd").rmdir()
     if not had_kubelet_directory:
         shutil.rmtree(KUBELET_DIRECTORY, ignore_errors=True)
     shutil.rmtree(RUN, ignore_errors=True)

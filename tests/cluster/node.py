@@ -33,6 +33,8 @@ root = "{content}"
 state = "{RUN}/containerd"
 [grpc]
   address = "{SOCKET}"
+[plugins."io.containerd.internal.v1.opt"]
+  path = "{RUN}/opt"
 [plugins."io.containerd.grpc.v1.cri"]
   # Without CAP_SYS_RESOURCE runc fails otherwise: "can't get final child's PID from pipe: EOF".
   restrict_oom_score_adj = true
@@ -95,6 +97,7 @@ def build_kubelet_config(state: Path, ca: Path, ports: dict[str, int]) -> str:
         "imageGCHighThresholdPercent": 100,  # images cannot be pulled again
         "podLogsDir": str(state / "pod-logs"),
         "volumePluginDir": str(state / "volume-plugins"),
+        "makeIPTablesUtilChains": False,  # nobody would remove them; kube-proxy makes and removes its own
     }
     return yaml.safe_dump(config, sort_keys=False)
 
