@@ -58,7 +58,8 @@ def it_is_preparing(seen: Observation) -> Decision | None:
         return _advance(
             seen, len(rollout.plan.weights), "Going to 100 % without steps", [full] if full else []
         )
-    return _advance(seen, 1, "Every pod has loaded the program")
+    asked = [order for order in seen.orders if order.command is Command.PROMOTE]
+    return _advance(seen, 1, "Every pod has loaded the program", asked)
 
 
 def a_person_promotes(seen: Observation) -> Decision | None:
@@ -88,14 +89,18 @@ def the_weight_takes_effect(seen: Observation) -> Decision | None:
         return Decision(Reason.WEIGHT_NOT_EFFECTIVE, message, wait=REFRESH_WAIT)
     analysis = seen.judging.analysis
     if analysis is None:
-        return Decision(
-            Reason.EVIDENCE_MISSING, "Waiting for what Prometheus knows of the stable revision", wait=5
-        )
+        return _wait_for_reference()
     analysis = analysis.enter_step(rollout.record.step, at)
     record = replace(rollout.record, effective_at=at, analysis=analysis, reason=Reason.COLLECTING_EVIDENCE)
     message = f"{record.weight} % is in effect in every pod"
     return Decision(
         Reason.COLLECTING_EVIDENCE, message, rollout=replace(record, message=message), analysis=analysis
+    )
+
+
+def _wait_for_reference() -> Decision:
+    return Decision(
+        Reason.EVIDENCE_MISSING, "Waiting for what Prometheus knows of the stable revision", wait=5
     )
 
 
@@ -110,6 +115,8 @@ def it_is_promoting(seen: Observation) -> Decision | None:
     if rollout.plan.bake <= 0:
         return _promote(seen, "100 % is in effect in every pod")
     analysis = seen.judging.analysis
+    if analysis is None and not rollout.fast:
+        return _wait_for_reference()
     if analysis is not None and not rollout.fast:
         analysis = analysis.enter_bake(at)
     message = f"100 % is in effect; watching for {rollout.plan.bake:.0f} s"
@@ -140,8 +147,14 @@ def it_is_held(seen: Observation) -> Decision | None:
     if analysis is not None:
         analysis = analysis.resume(seen.now)
     message = f"Resumed at {record.weight} %"
+    since = seen.now if rollout.fast and record.effective_at is not None else record.effective_at
     changed = replace(
-        record, held=False, analysis=analysis or record.analysis, reason=Reason.RESUMED, message=message
+        record,
+        held=False,
+        effective_at=since,
+        analysis=analysis or record.analysis,
+        reason=Reason.RESUMED,
+        message=message,
     )
     return Decision(
         Reason.RESUMED,
@@ -178,12 +191,11 @@ def it_goes_on(seen: Observation) -> Decision:
         reason, message = judging.look.reason, judging.look.message
     else:
         reason, message = str(record.reason), record.message
-    awaiting = reason == Rule.AWAITING_PROMOTION
-    changed = replace(record, awaiting=awaiting, analysis=judging.analysis or record.analysis)
-    notices: tuple[Notice, ...] = ()
-    if awaiting and not record.awaiting:
-        changed = replace(changed, reason=reason, message=message)
-        notices = (Notice(Reason.AWAITING_PROMOTION, message),)
+    awaiting = reason == Rule.AWAITING_PROMOTION if judging.verdict else record.awaiting
+    analysis = judging.analysis or record.analysis
+    changed = replace(record, awaiting=awaiting, analysis=analysis, reason=reason, message=message)
+    begins = awaiting and not record.awaiting
+    notices = (Notice(Reason.AWAITING_PROMOTION, message),) if begins else ()
     due = seen.checkpoint_due or awaiting != record.awaiting
     return Decision(
         reason,

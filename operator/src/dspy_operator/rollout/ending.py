@@ -6,9 +6,11 @@ A rollback is recorded first and needs nothing: no metric, no readiness, no conf
 from collections.abc import Iterable
 from dataclasses import replace
 
+from dspy_operator.api.names import Command
 from dspy_operator.api.reasons import Reason
 from dspy_operator.rollout.clock import format_time
 from dspy_operator.rollout.model import (
+    ENDS,
     Decision,
     DeploymentRecord,
     Entry,
@@ -23,7 +25,7 @@ from dspy_operator.rollout.model import (
     Stable,
 )
 from dspy_operator.rollout.orders import build_handled, merge_handled
-from dspy_operator.rollout.world import REFRESH_WAIT, find_wanted_split
+from dspy_operator.rollout.world import LOWERED, REFRESH_WAIT, find_wanted_split
 
 ENTRIES = 40
 """Lines of history kept in an attempt's record."""
@@ -32,7 +34,6 @@ _NOTICES = {
     Phase.PROMOTED: Reason.PROMOTED,
     Phase.ROLLED_BACK: Reason.ROLLED_BACK,
     Phase.ABORTED: Reason.ABORTED,
-    Phase.SUPERSEDED: Reason.SUPERSEDED,
 }
 
 
@@ -88,16 +89,15 @@ def the_record_is_lost(seen: Observation) -> Decision | None:
         return None
     message = f"The record of attempt {pointer.rollout} was lost: everything goes back to stable"
     if rollout is not None:
-        ahead = (
-            seen.table and seen.table.rollout == rollout.name and seen.table.number > rollout.record.number
-        )
-        if not ahead or not rollout.known:
+        if not rollout.known or not (_is_table_ahead(seen, rollout) or _is_forged(rollout.record)):
             return None
         return build_roll_back(seen, Phase.ABORTED, Reason.RECORD_LOST, message)
     split = find_wanted_split(seen)
     if split and seen.table and seen.table.split != split:
         return Decision(Reason.RECORD_LOST, message, action=SetSplit(split, "", 0), wait=REFRESH_WAIT)
-    record = _reject(replace(seen.record, pointer=None), pointer.revision, Reason.RECORD_LOST, seen.now)
+    handled = build_handled(seen.record.handled, _list_spent(seen, Phase.ABORTED))
+    record = replace(seen.record, pointer=None, handled=handled)
+    record = _reject(record, pointer.revision, Reason.RECORD_LOST, seen.now)
     return Decision(
         Reason.RECORD_LOST,
         message,
@@ -105,6 +105,23 @@ def the_record_is_lost(seen: Observation) -> Decision | None:
         wait=0,
         notices=(Notice(Reason.RECORD_LOST, message, warning=True),),
     )
+
+
+def _is_table_ahead(seen: Observation, rollout: Rollout) -> bool:
+    """Whether the table carries out a decision that the record does not know: it was wiped or restored."""
+    table, record = seen.table, rollout.record
+    if table is None or record.phase in LOWERED:
+        return False
+    return table.rollout == rollout.name and table.number > record.number
+
+
+def _is_forged(record: RolloutRecord) -> bool:
+    """Whether the record is not what its own last line of history says: somebody edited the status."""
+    if not record.entries:
+        return (record.phase, record.step, record.weight, record.number) != (Phase.PREPARING, 0, 0, 0)
+    last = record.entries[-1]
+    said = (last.number, last.phase, last.step, last.weight)
+    return said != (record.number, record.phase, record.step, record.weight)
 
 
 def the_phase_is_unknown(seen: Observation) -> Decision | None:
@@ -127,7 +144,8 @@ def it_is_rolling_back(seen: Observation) -> Decision | None:
     if split and not (seen.table and seen.table.intact and seen.table.split == split):
         action = SetSplit(split, rollout.name, record.number)
         return Decision(record.reason, record.message, action=action, wait=0)
-    ended = build_next(seen, rollout, replace(record, phase=record.outcome or Phase.ABORTED))
+    outcome = record.outcome if record.outcome in LOWERED & ENDS else None
+    ended = build_next(seen, rollout, replace(record, phase=outcome or Phase.ABORTED))
     return Decision(record.reason, record.message, rollout=ended, wait=0)
 
 
@@ -137,8 +155,9 @@ def the_attempt_is_over(seen: Observation) -> Decision | None:
     if not rollout.record.phase.is_end:
         return None
     record = _close(seen, rollout)
+    superseded = rollout.record.phase is Phase.SUPERSEDED
     notice = Notice(
-        _NOTICES[rollout.record.phase],
+        rollout.record.reason if superseded else _NOTICES[rollout.record.phase],
         rollout.record.message,
         warning=rollout.record.phase is Phase.ROLLED_BACK,
     )
@@ -149,9 +168,9 @@ def the_attempt_is_over(seen: Observation) -> Decision | None:
 
 def _close(seen: Observation, rollout: Rollout) -> DeploymentRecord:
     source = seen.record.pointer.source if seen.record.pointer else rollout.to.revision
-    record = replace(
-        seen.record, pointer=None, handled=merge_handled(seen.record.handled, rollout.record.handled)
-    )
+    handled = merge_handled(seen.record.handled, rollout.record.handled)
+    spent = _list_spent(seen, rollout.record.phase)
+    record = replace(seen.record, pointer=None, handled=build_handled(handled, spent))
     match rollout.record.phase:
         case Phase.PROMOTED:
             stable = Stable(rollout.to.revision, rollout.to.sha256, format_time(seen.now))
@@ -163,6 +182,14 @@ def _close(seen: Observation, rollout: Rollout) -> DeploymentRecord:
             return _reject(record, rollout.to.revision, rollout.record.reason, seen.now)
         case _:
             return record
+
+
+def _list_spent(seen: Observation, phase: Phase) -> list[Order]:
+    """Orders that were given to the attempt and came too late; an `undo` after a promotion is for what follows."""
+    spent = {Command.PROMOTE, Command.PROMOTE_FULL, Command.ABORT}
+    if phase is not Phase.PROMOTED:
+        spent.add(Command.UNDO)
+    return [order for order in seen.orders if order.command in spent]
 
 
 def _reject(record: DeploymentRecord, revision: str, reason: Reason | str, now: float) -> DeploymentRecord:

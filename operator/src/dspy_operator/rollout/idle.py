@@ -1,8 +1,9 @@
 """No attempt is open: the first revision, a settled deployment, and what opens an attempt."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 
-from dspy_operator.api.names import Command
+from dspy_operator.api.names import SLOTS, Command
 from dspy_operator.api.reasons import Reason
 from dspy_operator.rollout.clock import format_time
 from dspy_operator.rollout.model import (
@@ -13,9 +14,11 @@ from dspy_operator.rollout.model import (
     DeleteRollout,
     Notice,
     Observation,
+    Phase,
     Pointer,
     Program,
     Refusal,
+    Rejected,
     RemoveWorkload,
     Stable,
     Target,
@@ -33,11 +36,21 @@ def has_no_stable_revision(seen: Observation) -> Decision | None:
         return None
     if seen.table is not None and seen.table.split.stable.program.revision in seen.revisions:
         program = seen.table.split.stable.program
-        record = replace(seen.record, stable=Stable(program.revision, program.sha256, format_time(seen.now)))
+        stable = Stable(program.revision, program.sha256, format_time(seen.now))
+        record = replace(seen.record, stable=stable, rejected=tuple(_list_rejected(seen)))
         return Decision(
             Reason.INITIALIZING, f"Found revision {program.revision} serving", deployment=record, wait=0
         )
     return _find_obstacle(seen) or _record_first(seen)
+
+
+def _list_rejected(seen: Observation) -> Iterator[Rejected]:
+    """What the attempts that are over say is rejected: those that failed since the last one was promoted."""
+    attempts = sorted(seen.stock.attempts, key=lambda past: past.ended_at)
+    promoted = max((n for n, past in enumerate(attempts) if past.phase is Phase.PROMOTED), default=-1)
+    failed = (past for past in attempts[promoted + 1 :] if past.phase in {Phase.ROLLED_BACK, Phase.ABORTED})
+    latest = {past.to: past for past in failed}
+    return (Rejected(past.to, past.phase, format_time(past.ended_at)) for past in latest.values())
 
 
 def stable_was_never_ready(seen: Observation) -> Decision | None:
@@ -63,16 +76,20 @@ def _record_first(seen: Observation) -> Decision:
 
 def stable_revision_is_not_recorded(seen: Observation) -> Decision | None:
     """The ControllerRevision of stable was deleted by hand: written again if the spec still says it."""
-    if find_stable(seen) is not None or seen.record.stable is None:
+    if seen.record.stable is None or seen.record.stable.revision in seen.revisions:
+        return None
+    target, revision = seen.target, seen.record.stable.revision
+    if not isinstance(target, Target) or target.program.revision != revision:
+        return None
+    message = f"Recording revision {revision} again"
+    return Decision(Reason.HEALTHY, message, action=CreateRevision(target.program), wait=0)
+
+
+def stable_revision_is_lost(seen: Observation) -> Decision | None:
+    """The spec says another one: only a person knows what the pods of stable ran."""
+    if seen.record.stable is None or seen.record.stable.revision in seen.revisions:
         return None
     revision = seen.record.stable.revision
-    if isinstance(seen.target, Target) and seen.target.program.revision == revision:
-        return Decision(
-            Reason.HEALTHY,
-            f"Recording revision {revision} again",
-            action=CreateRevision(seen.target.program),
-            wait=0,
-        )
     message = f"The ControllerRevision of stable revision {revision} is gone: apply its spec again"
     return Decision(Reason.REVISION_NOT_FOUND, message)
 
@@ -93,24 +110,44 @@ def an_attempt_has_no_pointer(seen: Observation) -> Decision | None:
     """An opening that crashed half way and is not wanted any more."""
     if not seen.orphans:
         return None
-    return Decision(
-        Reason.HEALTHY, "Removing an attempt that never began", action=DeleteRollout(seen.orphans[0]), wait=0
-    )
+    return _delete_attempt(seen.orphans[0])
+
+
+def _delete_attempt(name: str) -> Decision:
+    message = "Removing an attempt that never began"
+    return Decision(Reason.HEALTHY, message, action=DeleteRollout(name), wait=0)
 
 
 def a_workload_is_unused(seen: Observation) -> Decision | None:
-    """The pods of the workload before this one go once the new ones are all ready and use the table."""
-    capacity = seen.capacity
+    """The pods of the workload before this one go once the new ones are all ready and use the table.
+
+    A first revision that never served leaves nothing worth keeping; a spec that moves on is not kept waiting.
+    """
+    capacity, stable = seen.capacity, seen.record.stable
     if not capacity.leaving:
         return None
+    if stable and not stable.promoted_at:
+        action = RemoveWorkload(capacity.leaving[0])
+        return Decision(Reason.INITIALIZING, "Removing pods that never served", action=action, wait=0)
     ready = capacity.ready_pods >= max(1, capacity.desired_pods) or capacity.desired_pods == 0
     if not ready or not is_settled(seen):
+        if _moves_to_another_workload(seen):
+            return None
         message = f"{capacity.ready_pods} of {capacity.desired_pods} pods run the new workload"
         return Decision(Reason.UPDATING_PODS, message, wait=REFRESH_WAIT)
     action = RemoveWorkload(capacity.leaving[0])
     return Decision(
         Reason.UPDATING_PODS, f"Removing the pods of workload {capacity.leaving[0]}", action=action, wait=0
     )
+
+
+def _moves_to_another_workload(seen: Observation) -> bool:
+    """Whether the spec asks for pods that are not stable's, and there is a slot for their program."""
+    target, stable = seen.target, find_stable(seen)
+    if not isinstance(target, Target) or stable is None or target.program.workload == stable.workload:
+        return False
+    named = {share.slot for share in seen.table.split.shares} if seen.table else set()
+    return len(named) < SLOTS or target.program.sha256 in seen.capacity.slots
 
 
 def undo_is_asked_for(seen: Observation) -> Decision | None:
@@ -132,6 +169,8 @@ def the_spec_is_stable(seen: Observation) -> Decision | None:
     target, stable = _get_target(seen), seen.record.stable
     if stable is None or target.program.revision != stable.revision:
         return None
+    if seen.pending is not None:
+        return _delete_attempt(seen.pending.name)
     if not stable.promoted_at or seen.capacity.ready_pods == 0:
         return _describe_start(seen, target.program)
     wait = None if is_settled(seen) else REFRESH_WAIT
@@ -187,13 +226,14 @@ def the_workload_changes(seen: Observation) -> Decision | None:
     target, stable = _get_target(seen), find_stable(seen)
     if stable is None or target.program.workload == stable.workload or _is_paused(seen):
         return None
+    if seen.capacity.ready_pods > 0 and not is_settled(seen):
+        message = "What the pods run changed: waiting until every pod uses the present table"
+        return Decision(Reason.UPDATING_PODS, message, wait=REFRESH_WAIT)
     program = target.program
     if program.revision not in seen.revisions:
         message = f"Recording what revision {program.revision} is"
         return Decision(Reason.UPDATING_PODS, message, action=CreateRevision(program), wait=0)
-    record = replace(
-        seen.record, stable=Stable(program.revision, program.sha256, format_time(seen.now)), rejected=()
-    )
+    record = replace(seen.record, stable=Stable(program.revision, program.sha256, format_time(seen.now)))
     message = (
         f"What the pods run changed (workload {stable.workload} to {program.workload}): "
         "they are replaced by a rolling update, without a canary"

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from dspy_operator.api.names import Command
 from dspy_operator.api.reasons import Reason
+from dspy_operator.rollout.clock import parse_time
 from dspy_operator.rollout.model import (
     Decision,
     DeploymentRecord,
@@ -16,13 +17,15 @@ from dspy_operator.rollout.model import (
     Observation,
     Order,
     RolloutRecord,
+    Target,
 )
+from dspy_operator.rollout.world import find_stable
 
 KEPT = 16
 """Handled nonces of each command that are remembered, so that GitOps restoring an old one repeats nothing."""
 
 _CONSUMED_WHEN_IDLE = frozenset({Command.PROMOTE, Command.PROMOTE_FULL, Command.ABORT})
-_PAUSING = frozenset({Command.PAUSE, Command.RESUME})
+_PAUSING = (Command.PAUSE, Command.RESUME)
 
 
 def find_order(seen: Observation, *commands: Command) -> Order | None:
@@ -46,21 +49,25 @@ def build_handled(handled: Handled, orders: Iterable[Order]) -> Handled:
 def merge_handled(one: Handled, other: Handled) -> Handled:
     """Both histories, the newest last."""
     return {
-        command: tuple(sorted({*one.get(command, ()), *other.get(command, ())})[-KEPT:])
-        for command in {*one, *other}
+        command: tuple(sorted({*one.get(command, ()), *other.get(command, ())}, key=_get_time)[-KEPT:])
+        for command in sorted({*one, *other})
     }
+
+
+def _get_time(nonce: str) -> float:
+    return parse_time(nonce) or 0.0
 
 
 def is_held_by_a_person(record: DeploymentRecord, rollout: RolloutRecord | None = None) -> bool:
     """Whether the latest handled `pause` is later than the latest handled `resume`."""
     handled = merge_handled(record.handled, rollout.handled) if rollout else record.handled
-    paused = max(handled.get(Command.PAUSE, ()), default="")
-    return paused > max(handled.get(Command.RESUME, ()), default="")
+    paused, resumed = (max(map(_get_time, handled.get(command, ())), default=0.0) for command in _PAUSING)
+    return paused > resumed
 
 
 def to_an_idle_deployment(seen: Observation) -> Decision | None:
     """Consume what has no meaning without an attempt; note pause and resume; free a rejected revision."""
-    idle = [order for order in seen.orders if order.command in _CONSUMED_WHEN_IDLE | _PAUSING]
+    idle = [order for order in seen.orders if order.command in {*_CONSUMED_WHEN_IDLE, *_PAUSING}]
     retry = find_order(seen, Command.RETRY)
     undo = find_order(seen, Command.UNDO)
     useless = [order for order in (undo,) if order and find_undo_revision(seen, order) is None]
@@ -69,16 +76,26 @@ def to_an_idle_deployment(seen: Observation) -> Decision | None:
         return None
     record = replace(seen.record, handled=build_handled(seen.record.handled, done))
     notices = [_get_notice(order) for order in done]
-    revision = seen.target.program.revision if seen.target and hasattr(seen.target, "program") else ""
+    revision = seen.target.program.revision if isinstance(seen.target, Target) else ""
     if retry and seen.record.is_rejected(revision):
         record = replace(record, rejected=tuple(r for r in record.rejected if r.revision != revision))
         notices.append(Notice(Reason.RETRIED, f"Revision {revision} may be tried again"))
-    return Decision(Reason.HEALTHY, "", deployment=record, notices=tuple(n for n in notices if n), wait=0)
+    message = "Noting " + ", ".join(f"`{order.command}`" for order in done)
+    shown = tuple(notice for notice in notices if notice)
+    return Decision(Reason.HEALTHY, message, deployment=record, notices=shown, wait=0)
 
 
 def find_undo_revision(seen: Observation, order: Order) -> str | None:
-    """Where an undo goes: the revision it names, else the last promoted one other than stable."""
-    candidates = [revision for revision in seen.previous if revision in seen.revisions]
+    """Where an undo goes: the revision it names, else the last promoted one other than stable.
+
+    Only to the workload of stable: other pods are brought by the spec alone.
+    """
+    stable = find_stable(seen)
+    candidates = [
+        revision
+        for revision in seen.previous
+        if stable and revision in seen.revisions and seen.revisions[revision].workload == stable.workload
+    ]
     if order.argument:
         return order.argument if order.argument in candidates else None
     return candidates[0] if candidates else None
@@ -105,7 +122,9 @@ def _get_notice(order: Order) -> Notice | None:
             return Notice(Reason.RESUMED, "Resumed by a person")
         case Command.UNDO:
             return Notice(
-                Reason.COMMAND_REFUSED, "Nothing to undo: no other promoted revision is kept", warning=True
+                Reason.COMMAND_REFUSED,
+                "Nothing to undo: no such promoted revision of this workload is kept",
+                warning=True,
             )
         case _:
             return None

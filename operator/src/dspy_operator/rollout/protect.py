@@ -2,10 +2,14 @@
 
 from dspy_operator.api.names import Command
 from dspy_operator.api.reasons import Reason
+from dspy_operator.rollout.attempt import is_held
 from dspy_operator.rollout.ending import build_roll_back
 from dspy_operator.rollout.judging import Action
-from dspy_operator.rollout.model import Decision, LoadState, Observation, Phase, Target
+from dspy_operator.rollout.judging import Reason as Rule
+from dspy_operator.rollout.model import CreateRevision, Decision, LoadState, Observation, Phase, Target
 from dspy_operator.rollout.orders import find_order
+
+_DEADLINES = frozenset({Rule.DEADLINE_ROLLBACK, Rule.DEADLINE_THRESHOLD_VIOLATED})
 
 
 def somebody_aborts(seen: Observation) -> Decision | None:
@@ -40,6 +44,21 @@ def the_spec_moved_on(seen: Observation) -> Decision | None:
     return build_roll_back(seen, Phase.SUPERSEDED, Reason.SUPERSEDED_UNDECIDED, message)
 
 
+def a_revision_is_lost(seen: Observation) -> Decision | None:
+    """A ControllerRevision was deleted by hand: the canary's is written again while the spec says what it is."""
+    rollout, target = seen.rollout, seen.target
+    if rollout is None:
+        return None
+    lost = [p.revision for p in (rollout.origin, rollout.to) if p.revision not in seen.revisions]
+    if not lost:
+        return None
+    if lost == [rollout.to.revision] and isinstance(target, Target) and target.program == rollout.to:
+        message = f"Recording revision {rollout.to.revision} again"
+        return Decision(rollout.record.reason, message, action=CreateRevision(target.program), wait=0)
+    message = f"The ControllerRevision of revision {lost[0]} is gone: everything goes back to stable"
+    return build_roll_back(seen, Phase.ABORTED, Reason.REVISION_NOT_FOUND, message)
+
+
 def the_canary_is_refused(seen: Observation) -> Decision | None:
     """Its program cannot be loaded: it never gets any traffic."""
     rollout = seen.rollout
@@ -52,9 +71,11 @@ def the_canary_is_refused(seen: Observation) -> Decision | None:
 
 
 def the_evidence_is_against_it(seen: Observation) -> Decision | None:
-    """The judge says roll back; also while paused."""
+    """The judge says roll back; also while paused, but then no deadline runs."""
     verdict = seen.judging.verdict
     if verdict is None or verdict.action is not Action.ROLL_BACK:
+        return None
+    if verdict.reason in _DEADLINES and is_held(seen):
         return None
     return build_roll_back(seen, Phase.ROLLED_BACK, str(verdict.reason), verdict.message)
 
@@ -65,13 +86,11 @@ def it_never_became_ready(seen: Observation) -> Decision | None:
     if rollout is None:
         return None
     record = rollout.record
-    if record.phase is Phase.PREPARING:
-        load = seen.capacity.loads.get(rollout.to.revision)
-        blind = load is None or load.state is LoadState.UNKNOWN
-    elif record.phase is Phase.PROMOTING:
-        blind = seen.confirmation.presumed or seen.capacity.ready_pods == 0
-    else:
+    if record.phase not in {Phase.PREPARING, Phase.PROMOTING}:
         return None
+    load = seen.capacity.loads.get(rollout.to.revision)
+    has_bytes = rollout.to.sha256 in seen.capacity.slots
+    blind = has_bytes and (load is None or load.state is LoadState.UNKNOWN)
     began = record.started_at or rollout.created_at
     if blind or (seen.confirmation.at is not None and record.phase is Phase.PROMOTING):
         return None

@@ -14,7 +14,7 @@ from dspy_operator.api.status import DeploymentPhase
 from dspy_operator.rollout.attempt import is_held
 from dspy_operator.rollout.clock import format_time
 from dspy_operator.rollout.judging import MetricType, MetricVerdict, Verdict
-from dspy_operator.rollout.model import Decision, Observation, Phase
+from dspy_operator.rollout.model import Decision, Observation, Phase, Target
 
 Wire = dict[str, Any]
 LONGEST_MESSAGE = 1024
@@ -115,9 +115,14 @@ def get_world(seen: Observation, decision: Decision, face: Face) -> World:
         return World.DOWN
     if seen.record.pointer is not None:
         return World.ROLLOUT
-    if decision.reason in {Reason.HEALTHY, Reason.PROMOTED}:
+    if decision.reason in {Reason.HEALTHY, Reason.PROMOTED} and _is_stable_asked_for(seen):
         return World.HEALTHY
     return World.WAITING
+
+
+def _is_stable_asked_for(seen: Observation) -> bool:
+    stable, target = seen.record.stable, seen.target
+    return stable is not None and isinstance(target, Target) and target.program.revision == stable.revision
 
 
 def get_phase(seen: Observation, decision: Decision, world: World) -> DeploymentPhase:

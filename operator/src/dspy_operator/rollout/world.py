@@ -23,15 +23,22 @@ from dspy_operator.rollout.model import (
     Split,
 )
 
-REFRESH_WAIT = 1.0
+REFRESH_WAIT = 3.0
 """Seconds until the table is looked for in the pods again."""
 
-_LOWERED = frozenset({Phase.ROLLING_BACK, Phase.ROLLED_BACK, Phase.ABORTED, Phase.SUPERSEDED})
+LOWERED = frozenset({Phase.ROLLING_BACK, Phase.ROLLED_BACK, Phase.ABORTED, Phase.SUPERSEDED})
+"""Phases in which the canary gets nothing."""
 
 
 def find_stable(seen: Observation) -> Program | None:
-    """What the stable revision is."""
-    return seen.revisions.get(seen.record.stable.revision) if seen.record.stable else None
+    """What the stable revision is: its ControllerRevision says it, without one the attempt or the table."""
+    if seen.record.stable is None:
+        return None
+    revision = seen.record.stable.revision
+    known = [seen.revisions.get(revision)]
+    known += [seen.rollout.origin] if seen.rollout else []
+    known += [share.program for share in seen.table.split.shares] if seen.table else []
+    return next((program for program in known if program and program.revision == revision), None)
 
 
 def find_wanted_split(seen: Observation) -> Split | None:
@@ -41,7 +48,7 @@ def find_wanted_split(seen: Observation) -> Split | None:
         return None
     rollout = seen.rollout
     leaving = tuple(_find_leaving(seen, stable))
-    if seen.record.pointer is None or rollout is None or rollout.record.phase in _LOWERED:
+    if seen.record.pointer is None or rollout is None or rollout.record.phase in LOWERED:
         return Split(Share(stable, find_slot(seen, stable), 100), None, leaving)
     weight = rollout.record.weight
     canary = Share(rollout.to, find_slot(seen, rollout.to, avoid=stable), weight)
@@ -133,11 +140,16 @@ def _may_enter(seen: Observation, wanted: Split) -> bool:
 
 
 def is_canary_ready(seen: Observation) -> bool:
-    """Whether there is a ready pod and every one has the canary's program loaded."""
-    if seen.rollout is None:
+    """Whether there is a ready pod and every one has the canary's program loaded.
+
+    A fast attempt goes to a program that served before: while Prometheus is away the pods are presumed to have it.
+    """
+    if seen.rollout is None or seen.capacity.ready_pods == 0:
         return False
     load = seen.capacity.loads.get(seen.rollout.to.revision)
-    return load is not None and load.state is LoadState.LOADED and seen.capacity.ready_pods > 0
+    if load is not None and load.state is LoadState.LOADED:
+        return True
+    return seen.rollout.fast and seen.confirmation.presumed
 
 
 def a_child_differs(seen: Observation) -> Decision | None:

@@ -1,0 +1,145 @@
+"""The safety rules of the rollout protocol as predicates over one pass: what was seen, decided, and is there now.
+
+Used by the stories, by the table of events and by the random walks.
+"""
+
+from dataclasses import dataclass, field
+
+from tests.unit.operator.rollout.world import World
+
+from dspy_operator.api.names import Command
+from dspy_operator.rollout.judging import Action as Verdict
+from dspy_operator.rollout.model import (
+    Decision,
+    LoadState,
+    Observation,
+    Phase,
+    SetSplit,
+    Table,
+)
+
+FORWARD = (Phase.PREPARING, Phase.STEPPING, Phase.PROMOTING, Phase.BAKING, Phase.PROMOTED)
+ADVANCING = frozenset({Verdict.ADVANCE, Verdict.PROMOTE})
+PROMOTING = (Command.PROMOTE, Command.PROMOTE_FULL)
+
+
+@dataclass
+class Watch:
+    """Checks each pass of one world; remembers what a rule speaks about over time."""
+
+    uses: set[str] = field(default_factory=set)
+    """Revisions with weight in any table since the last confirmed one."""
+    lowered: set[str] = field(default_factory=set)
+    """Attempts (uid) that are rolling back or over."""
+    handled: dict[Command, set[str]] = field(default_factory=dict)
+    given: dict[tuple[Command, str], str] = field(default_factory=dict)
+    """The attempt (uid) that was open when a nonce was first seen."""
+
+    def check(self, seen: Observation, decision: Decision, before: Table | None, world: World) -> None:
+        self._check_commands(seen, decision)
+        self._check_records(seen, decision)
+        self._check_stable(seen, decision)
+        if seen.confirmation.at is not None or seen.confirmation.presumed:
+            self.uses = set()
+        table = world.table
+        if table is None:
+            return
+        self._check_shares(table, world)
+        self.uses |= {share.program.revision for share in table.split.shares if share.weight}
+        self._check_capacity(world)
+        if isinstance(decision.action, SetSplit) and table is not before:
+            self._check_raise(seen, before, table, world)
+
+    def _check_shares(self, table: Table, world: World) -> None:
+        """S1: at most two revisions, shares sum to 100, the weight is one of the plan's."""
+        split = table.split
+        assert sum(share.weight for share in split.shares) == 100, f"S1: {split}"
+        assert len({share.slot for share in split.shares}) == len({s.program.sha256 for s in split.shares}), (
+            f"S1: two programs in one slot: {split}"
+        )
+        assert split.weight in {0, 100, *world.plan.weights}, f"S1: weight {split.weight}"
+
+    def _check_capacity(self, world: World) -> None:
+        """S2: what pods may be answering with has its bytes; W6: nobody overwrites them."""
+        split = world.table.split if world.table else None
+        for share in split.shares if split else ():
+            if share.weight and share.program.revision in world.revisions and world.count_ready():
+                held = world.slots[share.slot]
+                assert held in {share.program.sha256, ""}, f"S2: slot {share.slot} holds {held[:3]}: {split}"
+
+    def _check_raise(self, seen: Observation, before: Table | None, table: Table, world: World) -> None:
+        """S2, S4, S5, S7: who gets more than before is ready, recorded, not rejected, not given up."""
+        canary = table.split.canary
+        was = before.split.weight if before and before.split.canary else 0
+        same = before and before.split.canary and canary and before.split.canary.program == canary.program
+        if canary is None or canary.weight <= (was if same else 0):
+            return
+        rollout = world.find_rollout()
+        assert rollout is not None, "S4: a raise without a record"
+        assert canary.program == rollout.to, "S4: a raise for another revision"
+        assert rollout.uid not in self.lowered, "S7: a raise for an attempt that was given up"
+        assert canary.weight <= rollout.record.weight, "S4: more than the recorded step"
+        assert not world.deployment.is_rejected(canary.program.revision), (
+            "S5: a raise for a rejected revision"
+        )
+        load = seen.capacity.loads.get(canary.program.revision)
+        is_loaded = load is not None and load.state is LoadState.LOADED
+        assert is_loaded or (rollout.fast and seen.confirmation.presumed), "S2: a raise onto nothing"
+
+    def _check_records(self, seen: Observation, decision: Decision) -> None:
+        """S4: forward only with a verdict or a nonce; S7: what is rolling back never comes back."""
+        rollout, record = seen.rollout, decision.rollout
+        if rollout is None or record is None:
+            return
+        was = rollout.record
+        if rollout.uid in self.lowered:
+            assert record.phase not in FORWARD, f"S7: {was.phase} -> {record.phase}"
+        if record.phase is Phase.ROLLING_BACK or record.phase.is_end:
+            self.lowered.add(rollout.uid)
+        if record.phase not in FORWARD or (record.phase, record.step) == (was.phase, was.step):
+            return
+        if was.phase in {Phase.PREPARING, Phase.PROMOTING} or rollout.fast:
+            return
+        verdict = decision.verdict
+        by_person = any(record.handled.get(c, ()) != was.handled.get(c, ()) for c in PROMOTING)
+        assert by_person or (verdict is not None and verdict.action in ADVANCING), (
+            f"S4: {was.phase} {was.step} -> {record.phase} {record.step} without a verdict"
+        )
+        assert by_person or record.analysis is not None, "S4: no record of what was measured"
+
+    def _check_stable(self, seen: Observation, decision: Decision) -> None:
+        """S8: stable changes when a Promoted record closes, to its `to`; S10: a pointer goes with an end."""
+        record, was, rollout = decision.deployment, seen.record, seen.rollout
+        if record is None:
+            return
+        if was.pointer and record.pointer is None and rollout is not None:
+            assert rollout.record.phase.is_end, "S10: the pointer goes before the attempt's end"
+        before = was.stable.revision if was.stable else None
+        after = record.stable.revision if record.stable else None
+        if before is None or before == after or (was.stable and not was.stable.promoted_at):
+            return
+        assert after in seen.revisions, "S8: stable without a ControllerRevision"
+        if after and seen.revisions[after].workload != seen.revisions[before].workload:
+            assert not was.is_rejected(after), "S5: a rejected revision becomes stable"
+            return
+        assert rollout is not None, "S8: stable moves without an attempt"
+        assert rollout.record.phase is Phase.PROMOTED, "S8: stable moves before the end"
+        assert after == rollout.to.revision, "S8: stable moves elsewhere"
+
+    def _check_commands(self, seen: Observation, decision: Decision) -> None:
+        """S14: a nonce acts at most once, and only on the attempt that was open when it was given."""
+        open_now = seen.rollout.uid if seen.rollout else ""
+        for order in seen.orders:
+            assert order.nonce not in self.handled.get(order.command, set()), f"S14: {order} is seen again"
+            self.given.setdefault((order.command, order.nonce), open_now)
+        after = decision.deployment or decision.rollout
+        if after is None:
+            return
+        for order in seen.orders:
+            if order.nonce not in after.handled.get(order.command, ()):
+                continue
+            self.handled.setdefault(order.command, set()).add(order.nonce)
+            acts = decision.rollout is not None and order.command not in {Command.PAUSE, Command.RESUME}
+            if acts and order.command is not Command.RETRY:
+                given = self.given[order.command, order.nonce]
+                assert given == open_now, f"S14: {order.command} of another attempt acts"

@@ -1,0 +1,406 @@
+"""A tiny world that the pure core lives in: records, routing table, slots, pods, a Prometheus, users, time.
+
+No Kubernetes: `observe` builds the Observation that `reconcile/observe.py` would, a pass applies the record first,
+then the action. Times are seconds since the story began.
+"""
+
+from dataclasses import dataclass, field, replace
+from typing import assert_never
+
+from dspy_operator.api.names import Command
+from dspy_operator.api.reasons import Reason
+from dspy_operator.reconcile.commands import list_orders
+from dspy_operator.rollout.analysis import Analysis
+from dspy_operator.rollout.clock import format_exact
+from dspy_operator.rollout.decide import decide
+from dspy_operator.rollout.judging import (
+    Approval,
+    Counts,
+    Look,
+    MetricConfig,
+    MetricType,
+    Mode,
+    OnDeadline,
+    Reference,
+    RolloutConfig,
+    StepConfig,
+)
+from dspy_operator.rollout.model import (
+    Action,
+    Archive,
+    ArtifactState,
+    Capacity,
+    Confirmation,
+    CreateRevision,
+    CreateRollout,
+    Decision,
+    DeleteRollout,
+    DeploymentRecord,
+    FillSlot,
+    Judging,
+    Load,
+    LoadState,
+    Observation,
+    Past,
+    Phase,
+    Plan,
+    Program,
+    Prune,
+    RefreshPods,
+    Refusal,
+    RemoveWorkload,
+    RepairChildren,
+    Restamp,
+    Rollout,
+    RolloutRecord,
+    SetSplit,
+    Stock,
+    Table,
+    Target,
+    Unmeasured,
+)
+
+DAWN = 1_800_000_000.0
+"""When every story begins, seconds since 1970."""
+INTERVAL = 10.0
+CHECKPOINT = 60.0
+PRESUMED_AFTER = 120.0
+REFERENCE = {"score": Reference(mean=0.8, variance=0.16)}
+SCORE = MetricConfig("score", MetricType.SCORE, margin=0.05, min_samples=50)
+JUDGED = frozenset({Phase.STEPPING, Phase.BAKING})
+
+
+def build_program(letter: str, workload: str = "w1") -> Program:
+    """Program `b` of workload `w1` is revision `b`, of workload `w2` revision `b-w2`; its digest is `bbb…`."""
+    revision = letter if workload == "w1" else f"{letter}-{workload}"
+    return Program(revision, workload, letter * 64, "triage:Triage")
+
+
+def build_plan(
+    *,
+    mode: Mode = Mode.EVIDENCE,
+    on_deadline: OnDeadline = OnDeadline.THRESHOLD,
+    manual: tuple[bool, ...] = (False, False, False),
+    weights: tuple[int, ...] = (10, 50, 100),
+    bake: float = 60.0,
+    ready_deadline: float = 600.0,
+) -> Plan:
+    """10 %, 50 %, 100 %, each at least 60 s and at most an hour."""
+    steps = tuple(
+        StepConfig(weight, 60.0, 0, 3600.0, Approval.MANUAL if waits else Approval.AUTO)
+        for weight, waits in zip(weights, manual, strict=True)
+    )
+    config = RolloutConfig(steps, (SCORE,), interval=INTERVAL, mode=mode, on_deadline=on_deadline, bake=bake)
+    return Plan(weights, manual, bake, ready_deadline, config)
+
+
+@dataclass
+class World:
+    """Everything that lasts is a field; `forget` drops what a killed operator loses."""
+
+    now: float = DAWN
+    plan: Plan = field(default_factory=build_plan)
+    # what the user wants
+    target: Program | Refusal = field(default_factory=lambda: build_program("a"))
+    artifacts: dict[str, ArtifactState] = field(default_factory=dict)
+    paused: bool = False
+    queue: bool = False
+    annotations: dict[str, str] = field(default_factory=dict)
+    deleting: bool = False
+    # what the cluster holds
+    deployment: DeploymentRecord = field(default_factory=DeploymentRecord)
+    rollouts: dict[str, Rollout] = field(default_factory=dict)
+    ended: dict[str, float] = field(default_factory=dict)
+    table: Table | None = None
+    slots: list[str] = field(default_factory=lambda: ["", "", ""])
+    archived: set[str] = field(default_factory=set)
+    revisions: dict[str, Program] = field(default_factory=dict)
+    drifted: set[str] = field(default_factory=set)
+    workloads: set[str] = field(default_factory=set)
+    generation: int = 0
+    # pods, Prometheus, users
+    ready: int = 2
+    broken_workloads: set[str] = field(default_factory=set)
+    lag: float = 0.0
+    told: tuple[int, float] = (0, 0.0)
+    refused: dict[str, tuple[Reason, str]] = field(default_factory=dict)
+    prometheus: bool = True
+    scores: dict[str, float] = field(default_factory=dict)
+    requests: float = 100.0
+    # the operator
+    epoch: int = 1
+    test: Analysis | None = None
+    test_of: str = ""
+    checkpoint_at: float = 0.0
+    uids: int = 0
+
+    # --- what the operator does ------------------------------------------------------------------------------
+
+    def make_pass(self, *, kill: bool = False) -> tuple[Observation, Decision]:
+        """Observe, decide, record, act. `kill`: dead after the record, before the effect that belongs to it."""
+        seen = self.observe()
+        decision = decide(seen)
+        self._record(decision)
+        dies = kill and (decision.deployment is not None or decision.rollout is not None)
+        if decision.action is not None and not dies:
+            self._act(decision.action)
+        if decision.analysis is not None:
+            self.test = decision.analysis
+        if kill:
+            self.forget()
+        return seen, decision
+
+    def forget(self) -> None:
+        """A new process: only what the cluster and Prometheus hold is left."""
+        self.test, self.test_of, self.checkpoint_at = None, "", 0.0
+
+    def observe(self) -> Observation:
+        if self.deleting:
+            return Observation(self.now, self.epoch, "triage", deleting=True)
+        rollout = self.find_rollout()
+        self._prepare_test(rollout)
+        unbegun = self._list_unbegun()
+        previous = self._list_previous()
+        has_history = rollout is None or rollout.record.phase is Phase.PREPARING
+        return Observation(
+            now=self.now,
+            epoch=self.epoch,
+            name="triage",
+            target=self._build_target(previous if has_history else ()),
+            queue=self.queue,
+            spec_paused=self.paused,
+            record=self.deployment,
+            rollout=rollout,
+            orphans=tuple(r.name for r in unbegun[1:]),
+            pending=unbegun[0] if unbegun else None,
+            revisions=dict(self.revisions),
+            attempts=self._count_attempts() if has_history else {},
+            previous=previous if has_history else (),
+            stock=self._build_stock() if has_history else Stock(),
+            table=self.table,
+            confirmation=self._build_confirmation(),
+            capacity=self._build_capacity(rollout),
+            orders=list_orders(self.annotations, self.deployment, rollout),
+            judging=self._build_judging(rollout),
+            checkpoint_due=rollout is not None and self.now - self.checkpoint_at >= CHECKPOINT,
+        )
+
+    def _record(self, decision: Decision) -> None:
+        assert decision.deployment is None or decision.rollout is None, "two records in one pass"
+        if decision.deployment is not None:
+            self.deployment = decision.deployment
+        rollout = self.find_rollout()
+        if decision.rollout is not None and rollout is not None:
+            self.rollouts[rollout.name] = replace(rollout, record=decision.rollout)
+            self.checkpoint_at = self.now
+            if decision.rollout.phase.is_end:
+                self.ended[rollout.name] = self.now
+
+    def _act(self, action: Action) -> None:  # noqa: C901, PLR0912  one arm for each action
+        match action:
+            case CreateRevision(program):
+                assert program == self.target, "only the spec says what a revision is"
+                self.revisions[program.revision] = program
+            case CreateRollout():
+                self._create_rollout(action)
+            case DeleteRollout(name):
+                del self.rollouts[name]
+            case Archive(program):
+                self.archived.add(program.sha256)
+            case FillSlot(slot, program):
+                assert program.sha256 in self.list_available(), "bytes out of nowhere"
+                self.slots[slot] = program.sha256
+            case SetSplit(split, rollout, number):
+                self.generation += 1 if self.table else 1001
+                self.table = Table(split, self.generation, rollout, number, self.epoch)
+                self.told = (self.generation, self.now)
+                self.workloads.add(split.stable.program.workload)
+            case RefreshPods():
+                self.told = (self.table.generation if self.table else 0, self.now)
+            case RepairChildren():
+                self.drifted.clear()
+            case RemoveWorkload(workload):
+                self.workloads.remove(workload)
+            case Restamp():
+                assert self.table is not None
+                self.table = replace(self.table, epoch=self.epoch)
+            case Prune(rollouts=rollouts, revisions=revisions):
+                for name in rollouts:
+                    del self.rollouts[name]
+                for revision in revisions:
+                    del self.revisions[revision]
+            case _:
+                assert_never(action)
+
+    def _create_rollout(self, action: CreateRollout) -> None:
+        self.uids += 1
+        name = f"{action.to.revision}-{action.attempt}"
+        assert name not in self.rollouts, f"attempt {name} exists"
+        self.rollouts[name] = Rollout(
+            name=name,
+            uid=f"uid-{self.uids}",
+            origin=action.origin,
+            to=action.to,
+            fast=action.fast,
+            plan=self.plan,
+            record=RolloutRecord(),
+            created_at=self.now,
+        )
+
+    # --- what there is to see --------------------------------------------------------------------------------
+
+    def find_rollout(self) -> Rollout | None:
+        """The attempt that the pointer names."""
+        pointer = self.deployment.pointer
+        found = self.rollouts.get(pointer.rollout) if pointer else None
+        return found if found and pointer and found.uid == pointer.rollout_uid else None
+
+    def list_available(self) -> set[str]:
+        """Digests of the bytes that can be had from somewhere."""
+        offered = set()
+        if isinstance(self.target, Program) and self._get_artifact(self.target) is ArtifactState.READY:
+            offered.add(self.target.sha256)
+        return self.archived | offered | set(filter(None, self.slots))
+
+    def _get_artifact(self, program: Program) -> ArtifactState:
+        return self.artifacts.get(program.revision, ArtifactState.READY)
+
+    def _build_target(self, previous: tuple[str, ...]) -> Target | Refusal:
+        if isinstance(self.target, Refusal):
+            return self.target
+        state = self._get_artifact(self.target)
+        message = "" if state is ArtifactState.READY else f"ConfigMap of {self.target.revision}: {state}"
+        return Target(self.target, state, message, in_window=self.target.revision in previous[:3])
+
+    def _list_unbegun(self) -> list[Rollout]:
+        pointed = self.find_rollout()
+        found = [r for r in self.rollouts.values() if r.record == RolloutRecord() and r is not pointed]
+        return found[::-1]
+
+    def _count_attempts(self) -> dict[str, int]:
+        counted: dict[str, int] = {}
+        for name, rollout in self.rollouts.items():
+            number = int(name.rpartition("-")[2])
+            counted[rollout.to.revision] = max(number, counted.get(rollout.to.revision, 0))
+        return counted
+
+    def _list_ended(self) -> list[Rollout]:
+        ended = [r for r in self.rollouts.values() if r.record.phase.is_end]
+        return sorted(ended, key=lambda r: self.ended.get(r.name, 0.0), reverse=True)
+
+    def _list_previous(self) -> tuple[str, ...]:
+        promoted = [r for r in self._list_ended() if r.record.phase is Phase.PROMOTED]
+        seen = dict.fromkeys(p.revision for r in promoted for p in (r.to, r.origin))
+        stable = self.deployment.stable.revision if self.deployment.stable else ""
+        return tuple(revision for revision in seen if revision != stable)
+
+    def _build_stock(self) -> Stock:
+        return Stock(
+            attempts=tuple(
+                Past(r.name, r.origin.revision, r.to.revision, r.record.phase, self.ended.get(r.name, 0.0))
+                for r in self._list_ended()
+            )
+        )
+
+    def count_ready(self) -> int:
+        """Ready pods of stable's workload; a pod is ready once it has had a table."""
+        stable = self.deployment.stable
+        program = self.revisions.get(stable.revision) if stable else None
+        is_lost = stable is not None and program is None
+        if not self.generation or is_lost or (program and program.workload in self.broken_workloads):
+            return 0
+        return self.ready
+
+    def _is_reached(self) -> bool:
+        """Whether the pods use the present table."""
+        if self.table is None or not self.count_ready():
+            return False
+        return self.told[0] == self.table.generation and self.now >= self.told[1] + self.lag
+
+    def _build_confirmation(self) -> Confirmation:
+        if self.table is None:
+            return Confirmation()
+        told = self.told[0] == self.table.generation
+        weighted = [s.program for s in self.table.split.shares if s.weight]
+        loaded = all(self._is_loaded(program) for program in weighted)
+        if self.prometheus and self._is_reached() and loaded:
+            return Confirmation(at=max(self.told[1] + self.lag, DAWN))
+        blind = not self.prometheus and self.count_ready() > 0 and told
+        return Confirmation(presumed=blind and self.now - self.told[1] >= PRESUMED_AFTER, refreshed=told)
+
+    def _is_loaded(self, program: Program) -> bool:
+        slot = self.table.split.find_slot(program.revision) if self.table else None
+        has_bytes = slot is not None and self.slots[slot] == program.sha256
+        return has_bytes and program.sha256 not in self.refused
+
+    def _build_load(self, program: Program) -> Load:
+        if not self.prometheus or not self.count_ready():
+            return Load()
+        is_known = self.table is not None and self.table.split.find_slot(program.revision) is not None
+        if program.sha256 in self.refused and is_known:
+            return Load(LoadState.REFUSED, *self.refused[program.sha256])
+        return Load(
+            LoadState.LOADED if self._is_loaded(program) and self._is_reached() else LoadState.LOADING
+        )
+
+    def _build_capacity(self, rollout: Rollout | None) -> Capacity:
+        stable = self.deployment.stable
+        program = self.revisions.get(stable.revision) if stable else None
+        programs = [
+            p for p in (program, rollout.to if rollout else None, self.target) if isinstance(p, Program)
+        ]
+        return Capacity(
+            ready_pods=self.count_ready(),
+            desired_pods=self.ready,
+            slots=tuple(self.slots),
+            archived=frozenset(self.archived),
+            available=frozenset(self.list_available()),
+            drifted=tuple(sorted(self.drifted)),
+            leaving=tuple(sorted(w for w in self.workloads if program and w != program.workload)),
+            loads={p.revision: self._build_load(p) for p in programs},
+        )
+
+    # --- the test --------------------------------------------------------------------------------------------
+
+    def _prepare_test(self, rollout: Rollout | None) -> None:
+        uid = rollout.uid if rollout else ""
+        if uid != self.test_of:
+            self.test, self.test_of = None, uid
+        if rollout is None or rollout.fast or not rollout.known:
+            return
+        self.test = self.test or rollout.record.analysis
+        if self.test is None and self.prometheus:
+            self.test = Analysis.start(rollout.plan.config, REFERENCE, self.now)
+
+    def _build_judging(self, rollout: Rollout | None) -> Judging:
+        test = self.test
+        if rollout is None or test is None or rollout.fast or rollout.record.phase not in JUDGED:
+            return Judging(test if rollout else None)
+        if rollout.record.effective_at is None:
+            return Judging(test)
+        if not self.prometheus:
+            return Judging(test, Unmeasured("PrometheusUnreachable", "Prometheus does not answer"))
+        passed = self.now - test.state.clock.last
+        return Judging(test, self._build_look(rollout, passed)) if passed >= INTERVAL else Judging(test)
+
+    def _build_look(self, rollout: Rollout, seconds: float) -> Look:
+        weight = self.table.split.weight / 100 if self.table else 0.0
+        count = self.requests * seconds
+        arms = (
+            self._count_scores(rollout.to, count * weight),
+            self._count_scores(rollout.origin, count * (1 - weight)),
+        )
+        settled = self._build_confirmation().at is not None
+        return Look(t=self.now, settled=settled, metrics={"score": arms})
+
+    def _count_scores(self, program: Program, n: float) -> Counts:
+        mean = self.scores.get(program.revision, 0.8)
+        return Counts(n, n * mean, n * mean)
+
+    # --- what people do --------------------------------------------------------------------------------------
+
+    def order(self, command: Command, argument: str = "") -> str:
+        """Annotate; returns the nonce."""
+        nonce = format_exact(self.now)
+        self.annotations[command.annotation] = f"{nonce}/{argument}" if argument else nonce
+        return nonce
