@@ -10,6 +10,9 @@ from tests.unit.serving.harness import ask, build_lm, run
 from tests.unit.serving.test_metrics import get, scrape
 from tests.unit.serving.worlds import World
 
+from dspy_server.contract import ErrorClass
+from dspy_server.problems import build_program_problem, build_response
+
 PROBLEMS: dict[str, tuple[Callable[[httpx.AsyncClient], Any], int, str]] = {
     "no JSON": (lambda client: client.post("/ask", content=b"{"), 400, "body"),
     "no object": (lambda client: client.post("/ask", json=[1]), 400, "body"),
@@ -82,6 +85,12 @@ async def test_a_failing_provider_is_a_problem_of_its_class(
     assert get(samples, "dspy_http_requests_total", revision="rev0", route="/ask", code=str(status)) == 1
     assert get(samples, "dspy_request_duration_seconds_count", revision="rev0", cache="miss") == 0
     assert ("retry-after" in response.headers) == (status == 503)
+
+
+def test_a_503_always_says_when_to_come_back() -> None:
+    problem = build_program_problem(ErrorClass.RATE_LIMIT)
+    assert build_response(problem, "r").headers["retry-after"] == "1"
+    assert "retry-after" not in build_response(build_program_problem(ErrorClass.PARSE), "r").headers
 
 
 async def test_an_unreachable_provider_is_a_transport_problem(world: World) -> None:

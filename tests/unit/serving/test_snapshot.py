@@ -4,7 +4,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.unit.serving.worlds import WORKLOAD, World, build_artifact, get_stub_adapter, list_users, until
+from tests.unit.serving.worlds import (
+    WORKLOAD,
+    Clock,
+    World,
+    build_artifact,
+    get_stub_adapter,
+    list_users,
+    until,
+)
 
 from dspy_server import snapshot as snapshot_module
 from dspy_server.contract import ProgramState, RouteError, ScoreSource
@@ -13,16 +21,6 @@ from dspy_server.metrics import Metrics
 from dspy_server.program import Program, load_program
 from dspy_server.routes import Route
 from dspy_server.snapshot import KeeperConfig, RouteKeeper
-
-
-class Clock:
-    """Seconds that only a test moves."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def load(data: bytes, route: Route) -> Program:
@@ -293,10 +291,12 @@ async def test_a_rollback_does_not_wait_for_a_load(world: World, clock: Clock) -
     world.write_table(world.route(0, 100, "stable"))
     keeper.poll()
     assert keeper.get_view().generation == 2
+    abandoned = [task for task in asyncio.all_tasks() if task.get_name() == "load-rev1"]
     release.set()
-    await asyncio.sleep(0.05)
+    await asyncio.wait(abandoned, timeout=10)
+    assert [task.cancelled() for task in abandoned] == [True]
     assert keeper.get_states() == {"rev0": ProgramState.LOADED}
-    await keeper.close()
+    assert keeper.metrics.list_revisions() == ["rev0"]
 
 
 async def test_a_dropped_program_stays_warm_for_ten_minutes(

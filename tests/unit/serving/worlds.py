@@ -147,3 +147,13 @@ async def until(condition: Callable[[], bool], *, seconds: float = 10.0) -> None
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110 - nobody sets an event for what a test looks at from outside
             await asyncio.sleep(0.001)
+
+
+class Clock:
+    """Seconds that only a test moves."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
