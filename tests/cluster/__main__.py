@@ -1,4 +1,4 @@
-"""The local cluster's commands: `python -m tests.cluster up|down|purge|status|images|kubeconfig|tool|api`.
+"""The local cluster's commands: `python -m tests.cluster up|build|down|purge|status|images|kubeconfig|tool|api`.
 
 `make cluster`, `make cluster-down`, `make images` and the end-to-end tests come in here.
 """
@@ -16,8 +16,12 @@ from tests.cluster.api_tier import run_api_server
 from tests.cluster.builds import COMPONENTS, list_binaries, tool
 from tests.cluster.choose import choose
 from tests.cluster.embedded import PROCESSES, EmbeddedCluster
+from tests.cluster.images import build_local_images
+from tests.cluster.kind import KindCluster
 from tests.cluster.processes import ClusterError
 from tests.cluster.state import get_cache
+
+LOCAL_PROGRAMS = ("etcd", "kube-apiserver", "coredns", "kubectl", "pause", "helm", "prometheus")
 
 
 def up() -> None:
@@ -31,6 +35,15 @@ def up() -> None:
         f"Prometheus, inside: {PROMETHEUS_ADDRESS}. kubectl: {tool('kubectl')}. Kubeconfig:", file=sys.stderr
     )
     print(cluster.kubeconfig)
+
+
+def build() -> None:
+    """Build every program and image that a cluster here needs, and start nothing."""
+    with_docker = isinstance(choose(), KindCluster)
+    for name in ("kind", "kubectl", "helm") if with_docker else LOCAL_PROGRAMS:
+        tool(name)
+    if not with_docker:
+        build_local_images()
 
 
 def down() -> None:
@@ -77,7 +90,7 @@ def main() -> None:
     """Parse the command line and run one command."""
     parser = argparse.ArgumentParser(prog="python -m tests.cluster", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    simple = {"up": up, "down": down, "purge": purge, "status": status, "images": images}
+    simple = {"up": up, "build": build, "down": down, "purge": purge, "status": status, "images": images}
     for name, function in simple.items():
         commands.add_parser(name, help=(function.__doc__ or "").splitlines()[0])
     commands.add_parser("kubeconfig", help="Print the kubeconfig's path.")
