@@ -123,13 +123,14 @@ async def test_a_users_counter_counts_for_the_revision_that_answers(world: World
         assert grown == revisions.count(revision) > 0
 
 
+@pytest.mark.parametrize("name", ["canary", "rev1"])
 async def test_an_overridden_request_goes_there_at_weight_0_and_counts_nowhere(
-    world: World, base_url: str
+    world: World, base_url: str, name: str
 ) -> None:
     world.split(0)
     async with run(world, base_url, SCORING, wait_for=("rev0", "rev1")) as (server, client):
         before = scrape(server.metrics)
-        response = await ask(client, "refuse", X_Revision="canary")
+        response = await ask(client, "refuse", X_Revision=name)
         await server.scorer.flush()
         after = scrape(server.metrics)
     assert response.json()["meta"]["revision"] == "rev1"

@@ -374,17 +374,6 @@ async def test_a_thousand_swaps_never_leave_a_request_without_a_program(
     assert min(answered.values()) > 100
 
 
-async def test_an_override_names_a_revision_or_a_track(keeper: RouteKeeper, world: World) -> None:
-    world.split(0)
-    await settle(keeper, "rev0", "rev1")
-    assert keeper.current is not None
-    for value in ("rev1", "canary"):
-        choice = keeper.current.find_override(value)
-        assert choice is not None
-        assert (choice.route.revision, choice.judged) == ("rev1", False)
-    assert keeper.current.find_override("rev9") is None
-
-
 async def test_a_refused_canary_is_loaded_no_second_time_by_the_next_weights(
     world: World, clock: Clock
 ) -> None:
