@@ -5,7 +5,7 @@ First half of `observe`: the deployment, the attempt it names, the table, then a
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from dspy_operator.api import names
@@ -103,7 +103,9 @@ class Reader:
         parsed, invalid = _parse(deployment)
         rollout = await self._find_rollout(owner, deployment)
         routes = await self._client.find(CONFIGMAPS, namespace, names.routes_name(name))
-        return await self._read_rest(owner, deployment, parsed, invalid, rollout, routes)
+        seen = Snapshot(owner, deployment, parsed, invalid, rollout, routes)
+        labels = ",".join(f"{key}={value}" for key, value in build_labels(owner).items())
+        return await self._read_inputs(await self._read_children(seen, labels), labels)
 
     async def _find_rollout(self, owner: Owner, deployment: Object) -> Object | None:
         pointer = (deployment.get("status") or {}).get("canary")
@@ -112,58 +114,51 @@ class Reader:
         found = await self._client.find(DSPYROLLOUTS, owner.namespace, pointer["rollout"])
         return found if found and found["metadata"]["uid"] == pointer["rolloutUID"] else None
 
-    async def _read_rest(
-        self,
-        owner: Owner,
-        deployment: Object,
-        parsed: DSPyDeployment | None,
-        invalid: InvalidSpec | None,
-        rollout: Object | None,
-        routes: Object | None,
-    ) -> Snapshot:
-        client, namespace = self._client, owner.namespace
-        labels = ",".join(f"{key}={value}" for key, value in build_labels(owner).items())
-        needs_history = rollout is None or (rollout.get("status") or {}).get("phase") in {None, "Preparing"}
+    async def _read_children(self, seen: Snapshot, labels: str) -> Snapshot:
+        client, owner = self._client, seen.owner
         pods_labels = f"{labels},{names.LABEL_COMPONENT}={names.COMPONENT_SERVER}"
         maps, deployments, service, budget, pods = await asyncio.gather(
-            client.list_(CONFIGMAPS, namespace, labels=labels, metadata_only=True),
-            client.list_(DEPLOYMENTS, namespace, labels=labels),
-            client.find(SERVICES, namespace, names.service_name(owner.name)),
-            client.find(PDBS, namespace, names.budget_name(owner.name)),
-            client.list_(PODS, namespace, labels=pods_labels),
+            client.list_(CONFIGMAPS, owner.namespace, labels=labels, metadata_only=True),
+            client.list_(DEPLOYMENTS, owner.namespace, labels=labels),
+            client.find(SERVICES, owner.namespace, names.service_name(owner.name)),
+            client.find(PDBS, owner.namespace, names.budget_name(owner.name)),
+            client.list_(PODS, owner.namespace, labels=pods_labels),
         )
+        owned = {m["metadata"]["name"]: m for m in maps if is_owned(m, owner)}
+        loose = [obj for obj in (service, budget, seen.routes) if obj and not is_owned(obj, owner)]
+        return replace(
+            seen,
+            routes=seen.routes if seen.routes and is_owned(seen.routes, owner) else None,
+            config_maps=owned,
+            deployments={d["metadata"]["name"]: d for d in deployments if is_owned(d, owner)},
+            service=service,
+            budget=budget,
+            pods=tuple(pod for pod in pods if not pod["metadata"].get("deletionTimestamp")),
+            slots=await self._read_slots(owner, owned),
+            taken=tuple(f"{obj['kind']} {obj['metadata']['name']}" for obj in loose),
+        )
+
+    async def _read_inputs(self, seen: Snapshot, labels: str) -> Snapshot:
+        owner = seen.owner
+        phase = ((seen.rollout or {}).get("status") or {}).get("phase")
         revisions, rollouts, artifact, source = await asyncio.gather(
-            client.list_(CONTROLLERREVISIONS, namespace, labels=labels),
-            self._list_rollouts(owner, labels, needed=needs_history),
-            self._find_artifact(owner, parsed),
-            self._find_source(owner, parsed),
+            self._client.list_(CONTROLLERREVISIONS, owner.namespace, labels=labels),
+            self._list_rollouts(owner, labels, needed=phase in {None, "Preparing"}),
+            self._find_artifact(owner, seen.parsed),
+            self._find_source(owner, seen.parsed),
         )
         known = {
             record.revision: (record, obj)
             for obj in revisions
             if is_owned(obj, owner) and (record := parse_revision(obj))
         }
-        owned = {m["metadata"]["name"]: m for m in maps if is_owned(m, owner)}
-        loose = [obj for obj in (service, budget, routes) if obj and not is_owned(obj, owner)]
-        return Snapshot(
-            owner=owner,
-            deployment=deployment,
-            parsed=parsed,
-            invalid=invalid,
-            rollout=rollout,
-            routes=routes if routes and is_owned(routes, owner) else None,
-            config_maps=owned,
-            deployments={d["metadata"]["name"]: d for d in deployments if is_owned(d, owner)},
-            service=service,
-            budget=budget,
-            pods=tuple(pod for pod in pods if not pod["metadata"].get("deletionTimestamp")),
+        return replace(
+            seen,
             revisions={revision: record for revision, (record, _) in known.items()},
             revision_objects={revision: obj for revision, (_, obj) in known.items()},
             rollouts=rollouts,
-            slots=await self._read_slots(owner, owned),
             artifact=artifact,
             source=source,
-            taken=tuple(f"{obj['kind']} {obj['metadata']['name']}" for obj in loose),
         )
 
     async def _list_rollouts(self, owner: Owner, labels: str, *, needed: bool) -> tuple[Object, ...] | None:
