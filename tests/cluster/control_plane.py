@@ -35,11 +35,13 @@ class ControlPlane:
 
     address: what the API server binds to and tells pods; loopback where no pod will run.
     die_with_us: end the processes when the calling process dies (tests).
+    records: where pids are noted, if not in the state directory.
     """
 
     directory: Path
     address: str = LOOPBACK
     die_with_us: bool = False
+    records: Path | None = None
 
     @cached_property
     def ports(self) -> dict[str, int]:
@@ -63,7 +65,7 @@ class ControlPlane:
 
     def process(self, name: str) -> Process:
         """One background process of this directory."""
-        return Process(name, self.directory)
+        return Process(name, self.directory, self.records)
 
     def ensure_credentials(self) -> None:
         """Make certificates and kubeconfigs."""

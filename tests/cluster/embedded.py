@@ -35,7 +35,6 @@ PROCESSES = (
     *("containerd", "kubelet", "kube-proxy", "coredns"),
 )
 NODE_SECONDS = 120
-OWNER = node.RUN / "owner"
 
 
 @dataclass(frozen=True)
@@ -58,7 +57,7 @@ class EmbeddedCluster:
     @cached_property
     def control_plane(self) -> ControlPlane:
         """etcd, API server, controller manager."""
-        return ControlPlane(self.directory, node.NODE_ADDRESS)
+        return ControlPlane(self.directory, node.NODE_ADDRESS, records=node.RECORDS)
 
     @cached_property
     def ports(self) -> dict[str, int]:
@@ -67,7 +66,7 @@ class EmbeddedCluster:
 
     def process(self, name: str) -> Process:
         """One of the background processes."""
-        return Process(name, self.directory)
+        return Process(name, self.directory, node.RECORDS)
 
     def is_running(self) -> bool:
         """Whether every process lives."""
@@ -89,15 +88,18 @@ class EmbeddedCluster:
         """End everything and put the machine back as it was; images and binaries stay."""
         with locked("cluster"):
             owner = find_owner()
-            if owner not in {None, self.directory} and has_processes(owner or self.directory):
-                return  # another checkout's cluster runs here, and ours does not
-            with step("stop the node"):
-                self._stop_pods()
-            with step("stop the control plane"):
-                for name in reversed(PROCESSES):
-                    self.process(name).stop()
-            with step("clean up"):
-                self._clean_up()
+            if owner == self.directory or (owner is None and self.directory.exists()):
+                self._end()
+
+    def _end(self) -> None:
+        with step("stop the node"):
+            self._stop_pods()
+        with step("stop the control plane"):
+            for name in reversed(PROCESSES):
+                self.process(name).stop()
+        with step("clean up"):
+            host.end_leftovers()
+            self._clean_up()
 
     def load_image(self, image: LoadableImage) -> str:
         """Import an image into containerd, unless it is there."""
@@ -111,18 +113,19 @@ class EmbeddedCluster:
 
     def _claim(self) -> None:
         owner = find_owner()
-        if owner not in {None, self.directory} and has_processes(owner or self.directory):
-            raise ClusterError(
-                f"A local cluster of {owner} runs on this machine, and two at once would share its network: "
-                "end that one first (`make cluster-down` there), or use it with DSPY_CACHE="
-                f"{(owner or self.directory).parent}."
-            )
-        if not self.process("kubelet").find_pid() and host.list_pod_cgroups() and owner is None:
+        if owner is None and host.list_pod_cgroups():
             raise ClusterError(
                 "Another kubelet runs pods on this machine (cgroup kubepods), and ours would end them."
             )
+        if owner not in {None, self.directory} and owner is not None:
+            if owner.exists() and has_processes():
+                raise ClusterError(
+                    f"A local cluster of {owner} runs on this machine, and two at once would share its network: "
+                    f"end that one first (`make cluster-down` there), or use it with DSPY_CACHE={owner.parent}."
+                )
+            EmbeddedCluster(owner)._end()
         self.directory.mkdir(parents=True, exist_ok=True)
-        write_atomically(OWNER, str(self.directory))
+        write_atomically(node.OWNER, str(self.directory))
 
     def _list_steps(self) -> list[tuple[str, Callable[[], None]]]:
         plane = self.control_plane
@@ -211,22 +214,21 @@ class EmbeddedCluster:
             containerd.wait_until(containers.is_ready, NODE_SECONDS)
             host.delete_namespaces(containers.delete_containers())
             containerd.stop()
-        if self.process("kube-proxy").find_pid():
-            self.process("kube-proxy").stop()
-            # Not `tool`, which would build it anew when its source has changed since.
-            subprocess.run(
-                [get_cache() / "bin" / "kube-proxy", "--cleanup"], capture_output=True, check=False
-            )
+        self.process("kube-proxy").stop()
+        # Not `tool`, which would build it anew when its source has changed since.
+        proxy = get_cache() / "bin" / "kube-proxy"
+        if proxy.exists():
+            subprocess.run([proxy, "--cleanup"], capture_output=True, check=False)
 
     def _clean_up(self) -> None:
-        if not self.directory.exists():
+        if not (self.directory.exists() or node.RUN.exists()):
             return
         host.unmount([self.directory, node.RUN])
         host.delete_cgroups()
         host.restore_network(self.directory)
         had = (self.directory / "had-kubelet-directory").exists()
         host.delete_traces(self.directory, had_kubelet_directory=had)
-        shutil.rmtree(self.directory)
+        shutil.rmtree(self.directory, ignore_errors=True)
 
 
 def get_embedded() -> EmbeddedCluster:
@@ -236,9 +238,9 @@ def get_embedded() -> EmbeddedCluster:
 
 def find_owner() -> Path | None:
     """The state directory of the cluster that was started on this machine last, unless it was ended."""
-    return Path(OWNER.read_text()) if OWNER.exists() else None
+    return Path(node.OWNER.read_text()) if node.OWNER.exists() else None
 
 
-def has_processes(directory: Path) -> bool:
-    """Whether any process of a cluster lives."""
-    return any(Process(name, directory).find_pid() for name in PROCESSES)
+def has_processes() -> bool:
+    """Whether any process of the machine's local cluster lives."""
+    return any(Process(name, node.RUN, node.RECORDS).find_pid() for name in PROCESSES)

@@ -5,14 +5,16 @@ An address on `lo`, a bridge, a few iptables rules and kernel settings; mounts, 
 
 import contextlib
 import json
+import os
 import shutil
+import signal
 import subprocess
 import time
 from pathlib import Path
 
 from tests.cluster.control_plane import POD_RANGE
 from tests.cluster.debian import run
-from tests.cluster.node import BRIDGE, NODE_ADDRESS, RUN
+from tests.cluster.node import BRIDGE, NODE_ADDRESS, RUN, SOCKET
 from tests.cluster.processes import ClusterError
 from tests.cluster.state import write_atomically
 
@@ -113,6 +115,30 @@ def unmount(roots: list[Path]) -> None:
 def list_pod_cgroups() -> list[Path]:
     """The kubelet's cgroups of pods: one per hierarchy on cgroup v1, one in all on v2."""
     return [*CGROUPS.glob("kubepods*"), *CGROUPS.glob("*/kubepods*")]
+
+
+def is_our_shim(arguments: bytes) -> bool:
+    """Whether a `/proc/PID/cmdline` is that of a pod's shim of our containerd."""
+    words = arguments.split(b"\0")
+    return words[0].endswith(b"containerd-shim-runc-v2") and bytes(SOCKET) in words
+
+
+def end_leftovers() -> None:
+    """End pods whose containerd is gone: their shims, known by our socket, and what is in the pods' cgroups.
+
+    Nothing is left to end when containerd itself has ended its containers.
+    """
+    if not RUN.exists():
+        return
+    for arguments in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):  # it has just ended
+            if is_our_shim(arguments.read_bytes()):
+                os.kill(int(arguments.parent.name), signal.SIGKILL)
+    for root in list_pod_cgroups():
+        for file in [*root.rglob("cgroup.procs"), root / "cgroup.procs"]:
+            with contextlib.suppress(OSError):
+                for pid in file.read_text().split():
+                    os.kill(int(pid), signal.SIGKILL)
 
 
 def delete_cgroups() -> None:

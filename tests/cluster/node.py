@@ -18,6 +18,9 @@ BRIDGE = "dspy0"
 NETWORK = "dspy-local"
 RUN = Path("/run/dspy-cluster")
 SOCKET = RUN / "containerd.sock"
+# Not in the state directory, which a person may delete, and gone with the processes when the machine restarts.
+RECORDS = RUN / "processes"
+OWNER = RUN / "owner"
 
 
 def build_containerd_config(content: Path, cni: Path, snapshotter: str) -> str:

@@ -40,10 +40,11 @@ def find_start_time(pid: int) -> int | None:
 
 @dataclass(frozen=True)
 class Process:
-    """One background process: its name, and where its pid and its log are."""
+    """One background process: its name, and the directories of its log and (`run` there by default) its pid."""
 
     name: str
     directory: Path
+    records: Path | None = None
 
     @property
     def log(self) -> Path:
@@ -53,7 +54,7 @@ class Process:
     @property
     def record(self) -> Path:
         """Its pid and start time, as JSON."""
-        return self.directory / "run" / f"{self.name}.json"
+        return (self.records or self.directory / "run") / f"{self.name}.json"
 
     def find_pid(self) -> int | None:
         """The pid while it is ours and lives."""

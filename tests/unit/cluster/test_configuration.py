@@ -14,7 +14,7 @@ from tests.cluster import addons, node
 from tests.cluster.builds import build_kubernetes_ldflags, list_binaries
 from tests.cluster.control_plane import ControlPlane
 from tests.cluster.debian import is_wanted
-from tests.cluster.host import list_mounts
+from tests.cluster.host import is_our_shim, list_mounts
 from tests.cluster.kind import build_kind_config
 from tests.cluster.preflight import Machine, list_problems
 from tests.cluster.state import choose_ports
@@ -152,6 +152,18 @@ def test_mounts_below_our_directories_are_listed_longest_first() -> None:
         for number, point in enumerate(["/ours", "/ours/pods/a\\040b", "/ourselves", "/ours/pods", "/"])
     )
     assert list_mounts(mountinfo, [Path("/ours")]) == ["/ours/pods/a b", "/ours/pods", "/ours"]
+
+
+def test_only_shims_of_our_own_socket_are_ours() -> None:
+    def build_arguments(program: str, socket: str) -> bytes:
+        return "\0".join([program, "-namespace", "k8s.io", "-id", "a", "-address", socket, ""]).encode()
+
+    assert is_our_shim(build_arguments("/usr/bin/containerd-shim-runc-v2", str(node.SOCKET)))
+    assert not is_our_shim(
+        build_arguments("/usr/bin/containerd-shim-runc-v2", "/run/containerd/containerd.sock")
+    )
+    assert not is_our_shim(build_arguments("/usr/bin/ctr", str(node.SOCKET)))
+    assert not is_our_shim(b"")
 
 
 def test_a_machine_that_has_all_is_accepted() -> None:
