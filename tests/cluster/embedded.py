@@ -117,7 +117,7 @@ class EmbeddedCluster:
             raise ClusterError(
                 "Another kubelet runs pods on this machine (cgroup kubepods), and ours would end them."
             )
-        if owner not in {None, self.directory} and owner is not None:
+        if owner is not None and owner != self.directory:
             if owner.exists() and has_processes():
                 raise ClusterError(
                     f"A local cluster of {owner} runs on this machine, and two at once would share its network: "

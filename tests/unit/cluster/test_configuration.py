@@ -156,7 +156,7 @@ def test_mounts_below_our_directories_are_listed_longest_first() -> None:
 
 def test_only_shims_of_our_own_socket_are_ours() -> None:
     def build_arguments(program: str, socket: str) -> bytes:
-        return "\0".join([program, "-namespace", "k8s.io", "-id", "a", "-address", socket, ""]).encode()
+        return f"{program}\0-namespace\0k8s.io\0-id\0a\0-address\0{socket}\0".encode()
 
     assert is_our_shim(build_arguments("/usr/bin/containerd-shim-runc-v2", str(node.SOCKET)))
     assert not is_our_shim(
