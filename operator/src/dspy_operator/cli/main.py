@@ -6,6 +6,7 @@ from importlib import import_module
 import click
 
 from dspy_operator.cli.exits import CliError, Exit
+from dspy_operator.cli.options import where_options
 
 COMMANDS = {
     "get": ("reading", "Show DSPyDeployments, or one as a live tree."),
@@ -46,7 +47,8 @@ class Lazy(click.Group):
 
 @click.group(cls=Lazy, name="kubectl dspy", context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="dspy-operator", prog_name="kubectl dspy")
-def cli() -> None:
+@where_options
+def cli(**_: str | None) -> None:
     """Watch and steer the rollouts of compiled DSPy programs."""
 
 

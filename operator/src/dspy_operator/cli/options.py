@@ -22,13 +22,31 @@ def duration(value: str) -> float:
 
 
 def target_options(function: Function) -> Function:
-    """Add -n, --context and --kubeconfig; the command gets them as `target`."""
+    """Add -n, --context and --kubeconfig; the command gets them as `target`.
 
-    @click.option("-n", "--namespace", metavar="NS", help="Namespace; by default that of the context.")
-    @click.option("--context", metavar="NAME", help="Context of the kubeconfig.")
-    @click.option("--kubeconfig", metavar="FILE", help="Kubeconfig file.")
+    As with kubectl they may also stand before the command: what stands after it wins.
+    """
+
+    @where_options
     @wraps(function)
     def command(namespace: str | None, context: str | None, kubeconfig: str | None, **rest: Any) -> Any:
-        return function(target=Target(namespace, context, kubeconfig), **rest)
+        before = click.get_current_context().find_root().params
+        target = Target(
+            namespace or before.get("namespace"),
+            context or before.get("context"),
+            kubeconfig or before.get("kubeconfig"),
+        )
+        return function(target=target, **rest)
 
     return command
+
+
+def where_options(function: Function) -> Function:
+    """Add -n, --context and --kubeconfig."""
+    for option in (
+        click.option("--kubeconfig", metavar="FILE", help="Kubeconfig file."),
+        click.option("--context", metavar="NAME", help="Context of the kubeconfig."),
+        click.option("-n", "--namespace", metavar="NS", help="Namespace; by default that of the context."),
+    ):
+        function = option(function)
+    return function

@@ -7,8 +7,10 @@ from pathlib import Path
 import click
 import pytest
 
+from dspy_operator.cli.access import Target
 from dspy_operator.cli.exits import Exit
 from dspy_operator.cli.main import COMMANDS, cli, run
+from dspy_operator.cli.options import target_options
 
 
 def test_every_command_of_the_table_exists_and_says_what_it_does() -> None:
@@ -75,3 +77,27 @@ def test_an_api_server_that_is_not_there_is_told_in_one_sentence(
     error = capsys.readouterr().err
     assert error.startswith("Error: The API server did not answer")
     assert "Traceback" not in error
+
+
+@pytest.mark.parametrize(
+    ("arguments", "namespace"),
+    [
+        (["-n", "ml", "show"], "ml"),
+        (["show", "-n", "ml"], "ml"),
+        (["-n", "other", "show", "-n", "ml"], "ml"),
+        (["show"], None),
+    ],
+)
+def test_where_to_look_may_stand_before_or_after_the_command(
+    arguments: list[str], namespace: str | None
+) -> None:
+    asked: list[Target] = []
+
+    @click.command()
+    @target_options
+    def show(target: Target) -> None:
+        asked.append(target)
+
+    root = click.Group("root", params=cli.params, commands={"show": show})
+    root.main(arguments, standalone_mode=False)
+    assert [target.namespace for target in asked] == [namespace]
