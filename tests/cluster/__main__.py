@@ -15,7 +15,7 @@ from tests.cluster.addons import PROMETHEUS_ADDRESS, build_images, install_prome
 from tests.cluster.api_tier import run_api_server
 from tests.cluster.builds import COMPONENTS, list_binaries, tool
 from tests.cluster.choose import choose
-from tests.cluster.embedded import PROCESSES, EmbeddedCluster
+from tests.cluster.embedded import PROCESSES, EmbeddedCluster, find_owner
 from tests.cluster.images import build_local_images
 from tests.cluster.kind import KindCluster
 from tests.cluster.processes import ClusterError
@@ -65,12 +65,16 @@ def status() -> None:
     """Say what runs: exit 0 when all does, else 1."""
     cluster = choose()
     print(f"{cluster.name}, kubeconfig {cluster.kubeconfig}")
-    if isinstance(cluster, EmbeddedCluster):
-        for name in PROCESSES:
-            process = cluster.process(name)
-            print(f"  {name:<24} {process.find_pid() or 'does not run':<14} {process.log}")
-        if not cluster.is_running():
-            sys.exit(1)
+    if not isinstance(cluster, EmbeddedCluster):
+        return
+    owner = find_owner()
+    if owner != cluster.directory:
+        sys.exit(f"It does not run{f'; that of {owner} does' if owner else ''}.")
+    for name in PROCESSES:
+        process = cluster.process(name)
+        print(f"  {name:<24} {process.find_pid() or 'does not run':<14} {process.log}")
+    if not cluster.is_running():
+        sys.exit(1)
 
 
 def images() -> None:

@@ -69,8 +69,8 @@ class EmbeddedCluster:
         return Process(name, self.directory, node.RECORDS)
 
     def is_running(self) -> bool:
-        """Whether every process lives."""
-        return all(self.process(name).find_pid() for name in PROCESSES)
+        """Whether every process lives, and is of this checkout."""
+        return find_owner() == self.directory and all(self.process(name).find_pid() for name in PROCESSES)
 
     def start(self) -> None:
         """Start what does not run, in order, each step waiting for its gate."""
