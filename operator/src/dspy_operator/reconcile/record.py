@@ -70,7 +70,8 @@ class Recorder:
             patch["canary"] = build_canary_display(seen, decision.verdict)
         if _is_shown(live, patch):
             return False
-        same_shape = _get_shape(live) == _get_shape({**live, **patch})
+        canary = {**(live.get("canary") or {}), **(patch.get("canary") or {})}
+        same_shape = _get_shape(live) == _get_shape({**live, **patch, "canary": canary})
         if same_shape and given.now - memory.display_at < given.checkpoint_interval:
             return False
         memory.display_at = given.now
