@@ -147,11 +147,11 @@ def it_is_held(seen: Observation) -> Decision | None:
     if analysis is not None:
         analysis = analysis.resume(seen.now)
     message = f"Resumed at {record.weight} %"
-    since = seen.now if rollout.fast and record.effective_at is not None else record.effective_at
     changed = replace(
         record,
         held=False,
-        effective_at=since,
+        started_at=seen.now if record.effective_at is None else record.started_at,
+        effective_at=seen.now if rollout.fast and record.effective_at is not None else record.effective_at,
         analysis=analysis or record.analysis,
         reason=Reason.RESUMED,
         message=message,

@@ -8,6 +8,7 @@ from dspy_operator.rollout.judging import Action
 from dspy_operator.rollout.judging import Reason as Rule
 from dspy_operator.rollout.model import CreateRevision, Decision, LoadState, Observation, Phase, Target
 from dspy_operator.rollout.orders import find_order
+from dspy_operator.rollout.world import LOWERED, is_canary_ready
 
 _DEADLINES = frozenset({Rule.DEADLINE_ROLLBACK, Rule.DEADLINE_THRESHOLD_VIOLATED})
 
@@ -47,9 +48,10 @@ def the_spec_moved_on(seen: Observation) -> Decision | None:
 def a_revision_is_lost(seen: Observation) -> Decision | None:
     """A ControllerRevision was deleted by hand: the canary's is written again while the spec says what it is."""
     rollout, target = seen.rollout, seen.target
-    if rollout is None:
+    if rollout is None or rollout.record.phase in LOWERED:
         return None
-    lost = [p.revision for p in (rollout.origin, rollout.to) if p.revision not in seen.revisions]
+    needed = (rollout.to,) if rollout.record.phase.is_end else (rollout.origin, rollout.to)
+    lost = [program.revision for program in needed if program.revision not in seen.revisions]
     if not lost:
         return None
     if lost == [rollout.to.revision] and isinstance(target, Target) and target.program == rollout.to:
@@ -86,13 +88,14 @@ def it_never_became_ready(seen: Observation) -> Decision | None:
     if rollout is None:
         return None
     record = rollout.record
-    if record.phase not in {Phase.PREPARING, Phase.PROMOTING}:
+    if record.phase not in {Phase.PREPARING, Phase.PROMOTING} or is_held(seen):
         return None
     load = seen.capacity.loads.get(rollout.to.revision)
     has_bytes = rollout.to.sha256 in seen.capacity.slots
     blind = has_bytes and (load is None or load.state is LoadState.UNKNOWN)
     began = record.started_at or rollout.created_at
-    if blind or (seen.confirmation.at is not None and record.phase is Phase.PROMOTING):
+    ready = is_canary_ready(seen) if record.phase is Phase.PREPARING else seen.confirmation.at is not None
+    if blind or ready:
         return None
     if seen.now - began < rollout.plan.ready_deadline:
         return None

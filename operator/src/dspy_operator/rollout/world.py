@@ -118,15 +118,28 @@ def table_differs(seen: Observation) -> Decision | None:
     if wanted is None or (seen.table and seen.table.intact and seen.table.split == wanted):
         return None
     if wanted.canary and not _may_enter(seen, wanted):
-        if seen.table is not None:
+        safe = _find_safe_split(seen, wanted)
+        if safe is None:
             return None
-        wanted = Split(replace(wanted.stable, weight=100), None, wanted.leaving)
+        wanted = safe
     record = seen.rollout.record if seen.rollout else None
     number = record.number if record else 0
     name = seen.rollout.name if seen.rollout else ""
     message = f"Sending {wanted.weight} % to the canary" if wanted.canary else "Sending everything to stable"
     reason = record.reason if record else Reason.UPDATING_PODS
     return Decision(reason, message, action=SetSplit(wanted, name, number), wait=REFRESH_WAIT)
+
+
+def _find_safe_split(seen: Observation, wanted: Split) -> Split | None:
+    """While the canary may not have its weight: at 0 the pods load it; without its bytes stable serves alone.
+
+    None: what is there must do.
+    """
+    canary, stable = wanted.canary, replace(wanted.stable, weight=100)
+    if canary is not None and seen.capacity.slots[canary.slot] == canary.program.sha256:
+        is_named = seen.table is not None and seen.table.split.find_slot(canary.program.revision) is not None
+        return None if is_named else replace(wanted, stable=stable, canary=replace(canary, weight=0))
+    return Split(stable, None, wanted.leaving) if seen.table is None else None
 
 
 def _may_enter(seen: Observation, wanted: Split) -> bool:

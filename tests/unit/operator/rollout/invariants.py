@@ -92,7 +92,7 @@ class Watch:
         if rollout is None or record is None:
             return
         was = rollout.record
-        if rollout.uid in self.lowered:
+        if rollout.uid in self.lowered and record.phase is not was.phase:
             assert record.phase not in FORWARD, f"S7: {was.phase} -> {record.phase}"
         if record.phase is Phase.ROLLING_BACK or record.phase.is_end:
             self.lowered.add(rollout.uid)

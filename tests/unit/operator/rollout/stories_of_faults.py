@@ -70,6 +70,18 @@ def the_table_is_deleted(teller: Teller) -> None:
 
 
 @story
+def the_table_is_deleted_while_prometheus_is_away(teller: Teller) -> None:
+    _begin(teller)
+    teller.world.prometheus = False
+    teller.world.table = None
+    teller.say("somebody deletes the routing table; Prometheus is away")
+    teller.wait(30)
+    teller.world.prometheus = True
+    teller.say("Prometheus is back")
+    teller.wait(30)
+
+
+@story
 def the_table_is_edited(teller: Teller) -> None:
     _begin(teller)
     table = teller.world.table

@@ -2,8 +2,8 @@
 
 from collections.abc import Callable
 
+from tests.unit.operator.rollout.plans import build_plan
 from tests.unit.operator.rollout.telling import Teller
-from tests.unit.operator.rollout.world import build_plan
 
 from dspy_operator.api.names import Command
 from dspy_operator.rollout.model import Phase

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, assert_never
 
 from tests.unit.operator.rollout.invariants import Watch
-from tests.unit.operator.rollout.world import DAWN, INTERVAL, World, build_program
+from tests.unit.operator.rollout.plans import INTERVAL, build_program
+from tests.unit.operator.rollout.world import DAWN, World
 
 from dspy_operator.api.names import Command
 from dspy_operator.rollout.model import (

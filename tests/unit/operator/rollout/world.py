@@ -7,24 +7,15 @@ then the action. Times are seconds since the story began.
 from dataclasses import dataclass, field, replace
 from typing import assert_never
 
+from tests.unit.operator.rollout.plans import INTERVAL, build_plan, build_program
+
 from dspy_operator.api.names import Command
 from dspy_operator.api.reasons import Reason
 from dspy_operator.reconcile.commands import list_orders
 from dspy_operator.rollout.analysis import Analysis
 from dspy_operator.rollout.clock import format_exact
 from dspy_operator.rollout.decide import decide
-from dspy_operator.rollout.judging import (
-    Approval,
-    Counts,
-    Look,
-    MetricConfig,
-    MetricType,
-    Mode,
-    OnDeadline,
-    Reference,
-    RolloutConfig,
-    StepConfig,
-)
+from dspy_operator.rollout.judging import Counts, Look, Reference
 from dspy_operator.rollout.model import (
     Action,
     Archive,
@@ -54,6 +45,7 @@ from dspy_operator.rollout.model import (
     Rollout,
     RolloutRecord,
     SetSplit,
+    Split,
     Stock,
     Table,
     Target,
@@ -62,36 +54,10 @@ from dspy_operator.rollout.model import (
 
 DAWN = 1_800_000_000.0
 """When every story begins, seconds since 1970."""
-INTERVAL = 10.0
 CHECKPOINT = 60.0
 PRESUMED_AFTER = 120.0
 REFERENCE = {"score": Reference(mean=0.8, variance=0.16)}
-SCORE = MetricConfig("score", MetricType.SCORE, margin=0.05, min_samples=50)
 JUDGED = frozenset({Phase.STEPPING, Phase.BAKING})
-
-
-def build_program(letter: str, workload: str = "w1") -> Program:
-    """Program `b` of workload `w1` is revision `b`, of workload `w2` revision `b-w2`; its digest is `bbb…`."""
-    revision = letter if workload == "w1" else f"{letter}-{workload}"
-    return Program(revision, workload, letter * 64, "triage:Triage")
-
-
-def build_plan(
-    *,
-    mode: Mode = Mode.EVIDENCE,
-    on_deadline: OnDeadline = OnDeadline.THRESHOLD,
-    manual: tuple[bool, ...] = (False, False, False),
-    weights: tuple[int, ...] = (10, 50, 100),
-    bake: float = 60.0,
-    ready_deadline: float = 600.0,
-) -> Plan:
-    """10 %, 50 %, 100 %, each at least 60 s and at most an hour."""
-    steps = tuple(
-        StepConfig(weight, 60.0, 0, 3600.0, Approval.MANUAL if waits else Approval.AUTO)
-        for weight, waits in zip(weights, manual, strict=True)
-    )
-    config = RolloutConfig(steps, (SCORE,), interval=INTERVAL, mode=mode, on_deadline=on_deadline, bake=bake)
-    return Plan(weights, manual, bake, ready_deadline, config)
 
 
 @dataclass
@@ -123,6 +89,7 @@ class World:
     broken_workloads: set[str] = field(default_factory=set)
     lag: float = 0.0
     told: tuple[int, float] = (0, 0.0)
+    mounted: Split | None = None
     refused: dict[str, tuple[Reason, str]] = field(default_factory=dict)
     prometheus: bool = True
     scores: dict[str, float] = field(default_factory=dict)
@@ -213,7 +180,7 @@ class World:
             case SetSplit(split, rollout, number):
                 self.generation += 1 if self.table else 1001
                 self.table = Table(split, self.generation, rollout, number, self.epoch)
-                self.told = (self.generation, self.now)
+                self.told, self.mounted = (self.generation, self.now), split
                 self.workloads.add(split.stable.program.workload)
             case RefreshPods():
                 self.told = (self.table.generation if self.table else 0, self.now)
@@ -312,10 +279,9 @@ class World:
         return self.ready
 
     def _is_reached(self) -> bool:
-        """Whether the pods use the present table."""
-        if self.table is None or not self.count_ready():
-            return False
-        return self.told[0] == self.table.generation and self.now >= self.told[1] + self.lag
+        """Whether the pods use the newest table, also when that was deleted since."""
+        told = self.table is None or self.told[0] == self.table.generation
+        return self.count_ready() > 0 and told and self.now >= self.told[1] + self.lag
 
     def _build_confirmation(self) -> Confirmation:
         if self.table is None:
@@ -329,14 +295,14 @@ class World:
         return Confirmation(presumed=blind and self.now - self.told[1] >= PRESUMED_AFTER, refreshed=told)
 
     def _is_loaded(self, program: Program) -> bool:
-        slot = self.table.split.find_slot(program.revision) if self.table else None
+        slot = self.mounted.find_slot(program.revision) if self.mounted else None
         has_bytes = slot is not None and self.slots[slot] == program.sha256
         return has_bytes and program.sha256 not in self.refused
 
     def _build_load(self, program: Program) -> Load:
         if not self.prometheus or not self.count_ready():
             return Load()
-        is_known = self.table is not None and self.table.split.find_slot(program.revision) is not None
+        is_known = self.mounted is not None and self.mounted.find_slot(program.revision) is not None
         if program.sha256 in self.refused and is_known:
             return Load(LoadState.REFUSED, *self.refused[program.sha256])
         return Load(
