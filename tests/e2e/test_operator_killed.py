@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.e2e.harness.killing import kill_operator, wait_for_successor
+from tests.e2e.harness.killing import get_holder, kill_operator, wait_for_successor
 from tests.e2e.harness.specs import build_step, build_strategy
 
 if TYPE_CHECKING:
@@ -16,20 +16,28 @@ if TYPE_CHECKING:
     from tests.e2e.harness.world import World
 
 TIMES, SEED = 10, 20
-LONGEST_LIFE = 9.0  # seconds between a successor's readiness and its own end
-DWELL = 15
+LONGEST_LIFE = 5.0  # seconds between a successor's first write and its own end
+DWELL = 30
 STEPS = (build_step(10, minDuration=f"{DWELL}s"), build_step(50, minDuration=f"{DWELL}s"), {"weight": 100})
 
 
 @pytest.fixture(scope="module")
 def survived(world: World, installation: Installation) -> Rollout:
-    """The attempt at v2, ended, and a worse one behind it while kills are left over."""
+    """The attempt at v2, ended, after ten deaths."""
     world.start("v1", build_strategy(steps=STEPS))
     world.set_artifact("v2")
     moments = random.Random(SEED)
-    for _ in range(TIMES):
+    recoveries = []
+    for death in range(TIMES):
         time.sleep(moments.uniform(0, LONGEST_LIFE))
-        wait_for_successor(installation, kill_operator(installation))
+        rollout = world.find_rollout("v2")
+        assert rollout is None or not rollout.is_over, (
+            f"it ended before death {death + 1}: make the dwell longer"
+        )
+        former = get_holder(installation)
+        kill_operator(installation)
+        recoveries.append(wait_for_successor(installation, former))
+    print(f"\nfrom SIGKILL to a successor with the Lease: {[round(r, 1) for r in recoveries]} s")
     return world.wait_for_end("v2", "Promoted", 300)
 
 

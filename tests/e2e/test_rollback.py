@@ -56,7 +56,7 @@ def test_a_rollback_leaves_ready_false_with_the_reason_and_stable_serving(
     deployment = world.get()
     assert (deployment.get("Ready").status, deployment.get("Ready").reason) == ("False", "RolledBack")
     assert deployment.get("Available").status == "True"
-    assert deployment.rejected == (worse.target,)
+    assert deployment.rejected == (worse.revision,)
     assert "RolledBack" in world.list_event_reasons()
     world.dspy("status", NAME, expect=1)
     assert "score" in world.dspy("explain", NAME)

@@ -22,7 +22,7 @@ TIMES = 20
 GOAL_MEDIAN, GOAL_MAXIMUM, LIMIT = 0.5, 2.0, 15.0
 QUICK_SCORE = SCORE | {"minSamples": 30}
 STRATEGY = build_strategy(
-    steps=(build_step(50, minDuration="1s", minSamples=100_000), {"weight": 100}),
+    steps=(build_step(50, minDuration="20m", minSamples=30, deadline="1h"), {"weight": 100}),
     metrics=(QUICK_SCORE, LATENCY),
     mode="Threshold",
 )

@@ -76,7 +76,7 @@ def test_abort_sends_everybody_back_and_rejects(serving: World) -> None:
     serving.dspy("abort", NAME)
     aborted = serving.wait_for_end("v3", "Aborted", 30, attempt=2)
     deployment = serving.wait("closed", lambda d: not d.canary and d.get("Stalled").status == "True", 30)
-    assert aborted.target in deployment.rejected
+    assert aborted.revision in deployment.rejected
 
 
 def test_no_request_failed_whatever_the_user_did(serving: World) -> None:

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.e2e.harness.installation import OPERATOR_NAMESPACE, is_ready
+from tests.e2e.harness.installation import OPERATOR_NAMESPACE, RELEASE
 from tests.e2e.harness.waiting import wait_for
 
 if TYPE_CHECKING:
-    from tests.e2e.harness.api import Object
     from tests.e2e.harness.installation import Installation
 
 SECONDS = 90
@@ -34,8 +34,8 @@ def list_processes(pod_uid: str) -> list[int]:
     return found
 
 
-def kill_operator(installation: Installation) -> str:
-    """SIGKILL the operator and replace its pod at once, without the kubelet's back-off; returns the old pod's uid."""
+def kill_operator(installation: Installation) -> None:
+    """SIGKILL the operator and replace its pod at once, without the kubelet's back-off."""
     pod = installation.wait_for_operator()
     uid = str(pod["metadata"]["uid"])
     if installation.cluster.name == "embedded":
@@ -45,14 +45,22 @@ def kill_operator(installation: Installation) -> str:
             with suppress(ProcessLookupError):
                 os.kill(process, signal.SIGKILL)
     installation.api.delete("Pod", OPERATOR_NAMESPACE, pod["metadata"]["name"], grace=0)
-    return uid
 
 
-def wait_for_successor(installation: Installation, uid: str) -> Object:
-    """The operator's next pod, once it is ready."""
+def get_holder(installation: Installation) -> str:
+    """Who holds the operator's Lease."""
+    lease = installation.api.get("Lease", OPERATOR_NAMESPACE, RELEASE)
+    return str(lease["spec"].get("holderIdentity", ""))
 
-    def find() -> Object | None:
-        pods = [p for p in installation.list_operator_pods() if p["metadata"]["uid"] != uid]
-        return pods[0] if len(pods) == 1 and is_ready(pods[0]) else None
 
-    return wait_for("the operator's successor", find, SECONDS, tell=installation.read_operator_log)
+def wait_for_successor(installation: Installation, former: str) -> float:
+    """Seconds until the operator's next process is ready and holds the Lease that `former` held."""
+    began = time.monotonic()
+    installation.wait_for_operator()
+    wait_for(
+        "a successor with the Lease",
+        lambda: get_holder(installation) not in {"", former},
+        SECONDS,
+        tell=installation.read_operator_log,
+    )
+    return time.monotonic() - began

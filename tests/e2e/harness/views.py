@@ -110,7 +110,7 @@ NO_CONDITION = Condition("", "", "")
 
 @dataclass(frozen=True)
 class Deployment:
-    """A DSPyDeployment. `stable` and `canary` are artifact versions, empty when there is none."""
+    """A DSPyDeployment. `stable` and `canary` are artifact versions, empty when there is none, `rejected` revisions."""
 
     phase: str
     message: str
@@ -213,7 +213,7 @@ def read_deployment(obj: Object) -> Deployment:
         weight=status.get("weight", 0),
         ready_replicas=status.get("readyReplicas", 0),
         is_current=status.get("observedGeneration") == obj["metadata"]["generation"],
-        rejected=tuple(entry["version"] for entry in status.get("rejected", []) if "version" in entry),
+        rejected=tuple(entry["revision"] for entry in status.get("rejected", [])),
         conditions=conditions,
         status=status,
     )

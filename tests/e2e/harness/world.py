@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 MARK = "dspy-operator.io/stories"  # its value: the process id of the run
 RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
 SERVING = f"app.kubernetes.io/instance={NAME},app.kubernetes.io/component=server"
-RPS = 20.0
+RPS = 30.0
 READY_SECONDS = 150.0
 
 
