@@ -28,7 +28,7 @@ def test_the_first_revision_serves_everybody_without_analysis(served: World) -> 
     assert answers[deployment.stable_revision]["tracks"].keys() == {"stable"}
 
 
-def test_no_request_fails_from_the_moment_it_says_ready(served: World) -> None:
+def test_no_request_fails_once_the_first_was_answered(served: World) -> None:
     assert served.traffic.assert_none_failed() >= 100
 
 

@@ -35,6 +35,7 @@ MARK = "dspy-operator.io/stories"  # its value: the process id of the run
 RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
 SERVING = f"app.kubernetes.io/instance={NAME},app.kubernetes.io/component=server"
 RPS = 30.0
+FIRST_RPS = 5.0
 READY_SECONDS = 150.0
 
 
@@ -192,7 +193,9 @@ class World:
         self.start_traffic()
 
     def start_traffic(self, rps: float = RPS) -> None:
-        """Let the clients begin, and wait until a hundred were answered."""
+        """Let the clients begin, slowly until the first answer, and wait until a hundred were answered."""
+        self.traffic.set_rate(FIRST_RPS)
+        wait_for("the first answer", self.traffic.get_answered, 60, tell=self.tell)
         self.traffic.set_rate(rps)
         wait_for("a hundred answers", lambda: self.traffic.get_answered() > 100, 60, tell=self.tell)
 
