@@ -7,6 +7,7 @@ from dspy_operator.api.names import SLOTS, Command
 from dspy_operator.api.reasons import Reason
 from dspy_operator.rollout.clock import format_time
 from dspy_operator.rollout.model import (
+    Archive,
     ArtifactState,
     CreateRevision,
     CreateRollout,
@@ -230,6 +231,9 @@ def the_workload_changes(seen: Observation) -> Decision | None:
         message = "What the pods run changed: waiting until every pod uses the present table"
         return Decision(Reason.UPDATING_PODS, message, wait=REFRESH_WAIT)
     program = target.program
+    if program.sha256 not in seen.capacity.archived:
+        message = "Keeping a copy of the program"
+        return Decision(Reason.UPDATING_PODS, message, action=Archive(program), wait=0)
     if program.revision not in seen.revisions:
         message = f"Recording what revision {program.revision} is"
         return Decision(Reason.UPDATING_PODS, message, action=CreateRevision(program), wait=0)

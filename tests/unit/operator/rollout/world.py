@@ -90,6 +90,7 @@ class World:
     lag: float = 0.0
     told: tuple[int, float] = (0, 0.0)
     mounted: Split | None = None
+    served: set[str] = field(default_factory=set)
     refused: dict[str, tuple[Reason, str]] = field(default_factory=dict)
     prometheus: bool = True
     scores: dict[str, float] = field(default_factory=dict)
@@ -188,6 +189,7 @@ class World:
                 self.drifted.clear()
             case RemoveWorkload(workload):
                 self.workloads.remove(workload)
+                self.served.discard(workload)
             case Restamp():
                 assert self.table is not None
                 self.table = replace(self.table, epoch=self.epoch)
@@ -270,13 +272,14 @@ class World:
         )
 
     def count_ready(self) -> int:
-        """Ready pods of stable's workload; a pod is ready once it has had a table."""
+        """Ready pods of stable's workload: the pods of one are ready once they have had its program."""
         stable = self.deployment.stable
         program = self.revisions.get(stable.revision) if stable else None
-        is_lost = stable is not None and program is None
-        if not self.generation or is_lost or (program and program.workload in self.broken_workloads):
+        if program is None or program.workload in self.broken_workloads:
             return 0
-        return self.ready
+        if self._is_loaded(program):
+            self.served.add(program.workload)
+        return self.ready if program.workload in self.served else 0
 
     def _is_reached(self) -> bool:
         """Whether the pods use the newest table, also when that was deleted since."""
