@@ -7,6 +7,7 @@ The verdict's moment is the record's; the moment of its effect is what each pod 
 from __future__ import annotations
 
 import os
+import re
 from statistics import median
 from typing import TYPE_CHECKING
 
@@ -63,9 +64,12 @@ def test_twenty_rollbacks_reach_every_pod_within_the_goal(
 
 def test_in_threshold_mode_the_literal_5_percent_rule_decides(forced: list[tuple[Rollout, float]]) -> None:
     for rollout, _ in forced:
-        entry = rollout.get_entry("RollingBack")
-        assert "score" in entry.message
-        assert "5 %" in entry.message, entry.message
+        verdict = rollout.get_entry("RollingBack")
+        measured = re.search(r"score -(\d+\.\d) % on (\d+) of 30 samples", verdict.message)
+        assert verdict.reason == "ThresholdViolated"
+        assert measured is not None, verdict.message
+        assert float(measured[1]) >= 5
+        assert int(measured[2]) >= 30
 
 
 def test_no_request_failed_and_no_pod_restarted_in_twenty_rollbacks(
