@@ -1,5 +1,7 @@
 """From a reading to the look that this pass judges, and the test's memory across restarts."""
 
+from dataclasses import replace
+
 from dspy_operator.api.names import ScoreSource
 from dspy_operator.api.rollout import DSPyRollout
 from dspy_operator.metrics.looks import Bases, LookPlan, find_source, list_les, take_bases, take_look
@@ -7,7 +9,7 @@ from dspy_operator.metrics.readings import Interest, Reading
 from dspy_operator.reconcile.memory import Memory
 from dspy_operator.reconcile.snapshot import Snapshot
 from dspy_operator.rollout.analysis import Analysis
-from dspy_operator.rollout.judging import MetricType
+from dspy_operator.rollout.judging import MetricType, Verdict
 from dspy_operator.rollout.model import Judging, Phase, Rollout, Table, Unmeasured
 
 JUDGED = frozenset({Phase.STEPPING, Phase.BAKING})
@@ -41,17 +43,26 @@ def build_judging(
     if rollout is None:
         return Judging()
     analysis = memory.analysis or rollout.record.analysis
+    known = Judging(analysis, last=_find_last(memory, rollout))
     waiting = rollout.record.phase not in JUDGED or rollout.record.effective_at is None or rollout.fast
     if waiting or analysis is None or table is None or reading is None:
-        return Judging(analysis)
+        return known
     if isinstance(reading, Unmeasured):
-        return Judging(analysis, reading)
+        return replace(known, look=reading)
     if memory.bases is None or reading.t <= max(memory.judged_at, analysis.state.clock.last):
-        return Judging(analysis)
+        return known
     key = (snapshot.owner.namespace, snapshot.owner.name)
     plan = build_look_plan(rollout, analysis, table, reading, key, memory)
     look, _ = take_look(memory.bases, reading, key, plan, ready)
-    return Judging(analysis, look)
+    return replace(known, look=look)
+
+
+def _find_last(memory: Memory, rollout: Rollout) -> Verdict | None:
+    """The newest verdict, if it is about the step that the attempt is at."""
+    last, step = memory.verdict, rollout.record.step
+    return (
+        last if last is not None and last.step == step and rollout.record.effective_at is not None else None
+    )
 
 
 def step_bases(

@@ -11,6 +11,7 @@ from dspy_operator.metrics.looks import Bases
 from dspy_operator.metrics.readings import Reading
 from dspy_operator.reconcile.snapshot import Snapshot
 from dspy_operator.rollout.analysis import Analysis
+from dspy_operator.rollout.judging import Verdict
 from dspy_operator.rollout.model import Unmeasured
 from dspy_operator.rollout.status import Telemetry
 
@@ -81,6 +82,7 @@ class Memory:
     snapshot: Snapshot | None = None
     attempt: str = ""
     analysis: Analysis | None = None
+    verdict: Verdict | None = None
     saved: Analysis | None = None
     saved_text: str = ""
     bases: Bases | None = None
@@ -105,7 +107,7 @@ class Memory:
         """Another attempt is open, or none: its test and bases are its own."""
         if uid != self.attempt:
             self.attempt = uid
-            self.analysis = self.saved = self.bases = None
+            self.analysis = self.verdict = self.saved = self.bases = None
             self.saved_text = ""
             self.sources = {}
             self.judged_at = self.checkpoint_at = 0.0

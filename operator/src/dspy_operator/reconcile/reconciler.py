@@ -324,6 +324,7 @@ class Reconciler:
         entered = decision.rollout is not None and seen.judging.analysis is not decision.analysis
         judged = decision.verdict is not None
         memory.analysis = decision.analysis
+        memory.verdict = decision.verdict or memory.verdict
         snapshot, rollout, table = memory.snapshot, seen.rollout, seen.table
         if not isinstance(reading, Reading) or snapshot is None or rollout is None or table is None:
             return

@@ -185,10 +185,11 @@ def it_goes_on(seen: Observation) -> Decision:
     """Nothing to decide yet: say why, and keep what was measured."""
     rollout = _get_rollout(seen)
     record, judging = rollout.record, seen.judging
-    if judging.verdict is not None:
-        reason, message = str(judging.verdict.reason), judging.verdict.message
-    elif isinstance(judging.look, Unmeasured):
+    known = judging.verdict or judging.last
+    if judging.verdict is None and isinstance(judging.look, Unmeasured):
         reason, message = judging.look.reason, judging.look.message
+    elif known is not None:
+        reason, message = str(known.reason), known.message
     else:
         reason, message = str(record.reason), record.message
     awaiting = reason == Rule.AWAITING_PROMOTION if judging.verdict else record.awaiting

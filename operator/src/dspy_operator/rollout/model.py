@@ -350,12 +350,14 @@ class Unmeasured:
 class Judging:
     """The test's memory before this pass and the look to judge, if there is one.
 
-    `analysis` is None until stable's reference was read. `verdict` is what `decide` makes of the look first.
+    `analysis` is None until stable's reference was read. `verdict` is what `decide` makes of the look first;
+    `last` is the newest verdict of this step, for what people read in a pass without a look.
     """
 
     analysis: Analysis | None = None
     look: JudgedLook | Unmeasured | None = None
     verdict: Verdict | None = None
+    last: Verdict | None = None
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from dspy_operator.api.reasons import Reason
 from dspy_operator.api.status import DeploymentPhase
 from dspy_operator.rollout.attempt import is_held
 from dspy_operator.rollout.clock import format_time
-from dspy_operator.rollout.judging import MetricType, MetricVerdict, Verdict
+from dspy_operator.rollout.judging import Action, MetricType, MetricVerdict, Verdict
 from dspy_operator.rollout.model import Decision, Observation, Phase, Target
 
 Wire = dict[str, Any]
@@ -242,10 +242,9 @@ def build_summary(seen: Observation, verdict: Verdict | None) -> Wire:
 def build_evidence(seen: Observation, decision: Decision) -> Wire:
     """The display part of DSPyRollout.status: what was measured, and what is done about it."""
     verdict = decision.verdict
-    action = verdict.action.value if verdict else "Hold"
     shown: Wire = {
         "decision": {
-            "action": action,
+            "action": _get_action(decision).value,
             "reason": str(decision.reason),
             "message": decision.message[:2048],
             "at": format_time(seen.now),
@@ -258,6 +257,19 @@ def build_evidence(seen: Observation, decision: Decision) -> Wire:
     shown["metrics"] = [_build_metric(metric, types.get(metric.name)) for metric in verdict.metrics]
     shown["summary"] = build_summary(seen, verdict) or None
     return shown
+
+
+def _get_action(decision: Decision) -> Action:
+    """What is done: what the verdict says, without one what the record that is written stands for."""
+    if decision.verdict is not None:
+        return decision.verdict.action
+    match decision.rollout.phase if decision.rollout else None:
+        case Phase.ROLLING_BACK | Phase.ROLLED_BACK | Phase.ABORTED | Phase.SUPERSEDED:
+            return Action.ROLL_BACK
+        case Phase.PROMOTING | Phase.PROMOTED:
+            return Action.PROMOTE
+        case _:
+            return Action.HOLD
 
 
 def _build_metric(metric: MetricVerdict, kind: MetricType | None) -> Wire:

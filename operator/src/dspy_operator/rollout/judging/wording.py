@@ -49,8 +49,9 @@ def get_metric_message(reading: Reading) -> str:
 
 
 def get_message(state: State, finding: Finding, readings: list[Reading], elapsed: float) -> str:
-    """The whole sentence: what was measured; why that leads to the action."""
-    measured = "; ".join(get_metric_message(reading) for reading in list_deciding(readings))
+    """The whole sentence: what was measured; why that leads to the action. A bake judges only what needs no stable arm."""
+    judged = [r for r in list_deciding(readings) if not state.is_baking or r.memory.frozen_mean is not None]
+    measured = "; ".join(get_metric_message(reading) for reading in judged)
     why = get_explanation(state, finding, readings, elapsed)
     return f"{measured}; {why}" if measured else why
 
