@@ -49,7 +49,10 @@ def get_metric_message(reading: Reading) -> str:
 
 
 def get_message(state: State, finding: Finding, readings: list[Reading], elapsed: float) -> str:
-    """The whole sentence: what was measured; why that leads to the action. A bake judges only what needs no stable arm."""
+    """The whole sentence: what was measured; why that leads to the action.
+
+    A bake speaks only of what can be judged without stable's arm.
+    """
     judged = [r for r in list_deciding(readings) if not state.is_baking or r.memory.frozen_mean is not None]
     measured = "; ".join(get_metric_message(reading) for reading in judged)
     why = get_explanation(state, finding, readings, elapsed)
