@@ -11,6 +11,7 @@ from dspy_operator.api.names import Command
 from dspy_operator.rollout.judging import Action as Verdict
 from dspy_operator.rollout.model import (
     Decision,
+    FillSlot,
     LoadState,
     Observation,
     Phase,
@@ -40,7 +41,9 @@ class Watch:
         self._check_records(seen, decision)
         self._check_stable(seen, decision)
         if seen.confirmation.at is not None or seen.confirmation.presumed:
-            self.uses = set()
+            shares = before.split.shares if before else ()
+            self.uses = {share.program.revision for share in shares if share.weight}
+        self._check_slots(seen, decision, world)
         table = world.table
         if table is None:
             return
@@ -58,6 +61,14 @@ class Watch:
             f"S1: two programs in one slot: {split}"
         )
         assert split.weight in {0, 100, *world.plan.weights}, f"S1: weight {split.weight}"
+
+    def _check_slots(self, seen: Observation, decision: Decision, world: World) -> None:
+        """W6: no slot is overwritten while a table that pods may still use gives its program weight."""
+        if not isinstance(decision.action, FillSlot):
+            return
+        before = seen.capacity.slots[decision.action.slot]
+        used = {world.revisions[r].sha256 for r in self.uses if r in world.revisions}
+        assert before == decision.action.program.sha256 or before not in used, f"W6: {before[:3]} is in use"
 
     def _check_capacity(self, world: World) -> None:
         """S2: what pods may be answering with has its bytes; W6: nobody overwrites them."""
