@@ -6,6 +6,7 @@ Read `start` and `stop`: the order in which things happen. Files and flags are i
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -35,6 +36,7 @@ PROCESSES = (
     *("containerd", "kubelet", "kube-proxy", "coredns"),
 )
 NODE_SECONDS = 120
+KUBELET_ATTEMPTS = 5
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,8 @@ class EmbeddedCluster:
                 "Another kubelet runs pods on this machine (cgroup kubepods), and ours would end them."
             )
         if owner is not None and owner != self.directory:
-            if owner.exists() and has_processes():
+            # Of a checkout that was deleted the mounts of pods may be left, and not its kubeconfig.
+            if (owner / "kubeconfig").exists() and has_processes():
                 raise ClusterError(
                     f"A local cluster of {owner} runs on this machine, and two at once would share its network: "
                     f"end that one first (`make cluster-down` there), or use it with DSPY_CACHE={owner.parent}."
@@ -175,7 +178,6 @@ class EmbeddedCluster:
         if host.KUBELET_DIRECTORY.exists() and not (state / "kubelet").exists():
             marker.touch()
         kubelet = self.process("kubelet")
-        kubelet.start([tool("kubelet"), *node.build_kubelet_arguments(state)])
         ready = "jsonpath={.status.conditions[?(@.type=='Ready')].status}"
 
         def is_node_ready() -> bool:
@@ -183,7 +185,17 @@ class EmbeddedCluster:
                 return kubectl(self, "get", "node", node.NODE, "-o", ready) == "True"
             return False
 
-        kubelet.wait_until(is_node_ready, NODE_SECONDS)
+        for attempt in range(KUBELET_ATTEMPTS):
+            kubelet.start([tool("kubelet"), *node.build_kubelet_arguments(state)])
+            try:
+                kubelet.wait_until(is_node_ready, NODE_SECONDS)
+            except ClusterError:
+                # containerd answers before its part for pods does, and the kubelet does not wait for that.
+                if kubelet.find_pid() is not None or attempt == KUBELET_ATTEMPTS - 1:
+                    raise
+                time.sleep(1)
+            else:
+                return
 
     def _start_proxy(self) -> None:
         proxy = self.process("kube-proxy")

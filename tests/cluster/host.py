@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tests.cluster.control_plane import POD_RANGE
 from tests.cluster.debian import run
-from tests.cluster.node import BRIDGE, NODE_ADDRESS, RUN, SOCKET
+from tests.cluster.node import BRIDGE, NODE_ADDRESS, NODE_POD_RANGE, RUN, SOCKET
 from tests.cluster.processes import ClusterError
 from tests.cluster.state import write_atomically
 
@@ -76,6 +76,11 @@ def restore_network(state: Path) -> None:
     for table, chain, rule in RULES:
         while is_done("iptables", "-w", "-t", table, "-D", chain, *rule):
             pass
+    for command in ("iptables", "ip6tables"):  # a chain of kube-proxy's that its own clean-up leaves
+        for chain in ("INPUT", "OUTPUT"):
+            is_done(command, "-w", "-D", chain, "-j", "KUBE-FIREWALL")
+        is_done(command, "-w", "-F", "KUBE-FIREWALL")
+        is_done(command, "-w", "-X", "KUBE-FIREWALL")
     if (Path("/sys/class/net") / BRIDGE).exists():
         run("ip", "link", "delete", BRIDGE)
     if has_address():
@@ -134,6 +139,9 @@ def end_leftovers() -> None:
         with contextlib.suppress(OSError):  # it has just ended
             if is_our_shim(arguments.read_bytes()):
                 os.kill(int(arguments.parent.name), signal.SIGKILL)
+    pod_address = f" {NODE_POD_RANGE.rpartition('.')[0]}."
+    namespaces = Path("/run/netns").glob("cni-*")
+    delete_namespaces([one for one in namespaces if pod_address in run("ip", "-n", one.name, "-4", "addr")])
     for root in list_pod_cgroups():
         for file in [*root.rglob("cgroup.procs"), root / "cgroup.procs"]:
             with contextlib.suppress(OSError):
