@@ -101,6 +101,7 @@ class Worklist:
 
     def _release(self, key: Key, again: float | None) -> None:
         self._busy.discard(key)
+        self._wake.set()  # it may have become due meanwhile
         asked = self._again.pop(key, None)
         if asked is not None:
             self.add(key, max(0.0, asked - self.now()))

@@ -335,6 +335,7 @@ def test_abort_beats_promote() -> None:
     teller.order(Command.PROMOTE)
     teller.wait(HALF_AN_HOUR)
     assert summarize(teller) == ABORTED
+    assert max(step for _, step, _ in list_phases(teller.world)) == 1
 
 
 def test_a_queued_revision_that_is_rejected_ends_the_attempt() -> None:
