@@ -15,9 +15,12 @@ from dspy_operator.rollout.judging import Verdict
 from dspy_operator.rollout.model import Unmeasured
 from dspy_operator.rollout.status import Telemetry
 
-REFRESH_AT = (0.0, 1.0, 3.0, 10.0, 30.0, 60.0)
-"""Seconds after a table was written at which the pods are told: a kubelet may see the first before the table."""
+REFRESH_AT = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)
+"""Seconds after a table was written at which the pods are told.
 
+Once is not enough: a kubelet that hears of the pod before it hears of the ConfigMap mounts the old one again, and on a busy
+node one write in ten was seen only after the next time.
+"""
 
 Version = tuple[str, str]
 
@@ -52,6 +55,12 @@ class Refreshing:
         if generation != self.generation:
             return True
         return self.times < len(REFRESH_AT) and now - self.since >= REFRESH_AT[self.times]
+
+    def find_wait(self, now: float) -> float | None:
+        """Seconds until the pods must be told again; None: often enough."""
+        if self.times >= len(REFRESH_AT):
+            return None
+        return max(0.05, self.since + REFRESH_AT[self.times] - now)
 
     def adopt(self, generation: int, now: float) -> None:
         """All pods carry the annotation of a generation that this process has not told them of: another did."""

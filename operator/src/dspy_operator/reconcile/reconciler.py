@@ -199,7 +199,7 @@ class Reconciler:
             seen, decision = self._glance(key, memory, memory.snapshot)
             if not _wants_a_write(decision) and str(decision.reason) == memory.shown_reason:
                 self._follow(key, memory, seen, decision)
-                return self._find_wait(seen, decision)
+                return self._find_wait(memory, seen, decision)
         memory.dirty = False
         snapshot = await self._parts.reader.find(key)
         self._parts.clock.learn(self._parts.server_time())
@@ -236,7 +236,7 @@ class Reconciler:
         memory.shown_reason = str(decision.reason)
         if _wants_a_write(decision):
             memory.dirty = True
-        return self._find_wait(seen, decision)
+        return self._find_wait(memory, seen, decision)
 
     async def _act(
         self, seen: Observation, decision: Decision, snapshot: Snapshot, memory: Memory, given: Given
@@ -336,7 +336,14 @@ class Reconciler:
             ready = pods.list_ready_pods(snapshot, rollout.origin)
             looks.step_bases(snapshot, memory, reading, rollout, table, ready)
 
-    def _find_wait(self, seen: Observation, decision: Decision) -> float:
+    def _find_wait(self, memory: Memory, seen: Observation, decision: Decision) -> float:
+        wait = self._find_own_wait(seen, decision)
+        if seen.confirmation.at is None and seen.table is not None and seen.capacity.ready_pods:
+            telling = memory.refreshing.find_wait(self._parts.clock.now())
+            return wait if telling is None else min(wait, telling)
+        return wait
+
+    def _find_own_wait(self, seen: Observation, decision: Decision) -> float:
         if decision.action is not None:
             return 0.0
         if decision.wait is not None:
