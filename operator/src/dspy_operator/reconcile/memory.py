@@ -18,8 +18,8 @@ from dspy_operator.rollout.status import Telemetry
 REFRESH_AT = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)
 """Seconds after a table was written at which the pods are told.
 
-Once is not enough: a kubelet that hears of the pod before it hears of the ConfigMap mounts the old one again, and on a busy
-node one write in ten was seen only after the next time.
+Once is not enough: a kubelet that hears of the pod before it hears of the ConfigMap mounts the old one again, and on a
+busy node one write in ten was seen only after the next time.
 """
 
 Version = tuple[str, str]
