@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 WIDTH = 110
 CELLS = 20
+PROMOTE, ROLL_BACK = "▲", "▼"
+LEGEND = f"{PROMOTE} is evidence for promoting, {ROLL_BACK} for rolling back; 1.00 decides"
 COLORS = {"good": "32", "bad": "31", "head": "1", "dim": "2"}
 
 
@@ -36,7 +38,7 @@ class Screen:
     def say(self, text: str = "", style: str = "") -> None:
         """One line, with the time before it."""
         stamp = f"{self.get_seconds():6.1f} s  " if text else ""
-        body = textwrap.wrap(text, WIDTH - len(stamp), drop_whitespace=False) if text else [""]
+        body = textwrap.wrap(text, WIDTH - len(stamp)) if text else [""]
         indent = " " * len(stamp)
         lines = [(stamp if number == 0 else indent) + line for number, line in enumerate(body)]
         print("\n".join(self.paint(line, style) for line in lines), flush=True)
@@ -64,17 +66,16 @@ def draw_bar(share: float, cells: int = CELLS) -> str:
 def draw_evidence(rollout: Rollout) -> str:
     """The weight, and of each metric the estimate and the stronger of its two kinds of evidence; 1.00 decides."""
     metrics = "   ".join(tell_metric(metric) for metric in rollout.metrics.values())
-    return f"{rollout.weight:3} % {draw_bar(rollout.weight / 100, 10)}  {metrics or 'no measurements yet'}"
+    score = rollout.metrics.get("score")
+    samples = f"   on {score.canary} and {score.stable} scores" if score else ""
+    return f"{rollout.weight:3} % {draw_bar(rollout.weight / 100, 10)}  {metrics}{samples}"
 
 
 def tell_metric(metric: Measured) -> str:
-    """`score 42|390 better 17%, promote 0.61`."""
-    kind, evidence = max(
-        ("promote", metric.promote), ("roll back", metric.rollback), key=lambda pair: pair[1]
-    )
-    samples = f" {metric.canary}|{metric.stable}" if metric.name == "score" else ""
-    estimate = f" {tell_change(metric.drop)}," if metric.name == "score" and metric.drop else ""
-    return f"{metric.name}{samples}{estimate} {kind} {evidence:.2f}"
+    """`score better by 17% ▲0.61`: the evidence is for promoting (▲) or for rolling back (▼)."""
+    sign, evidence = max((PROMOTE, metric.promote), (ROLL_BACK, metric.rollback), key=lambda pair: pair[1])
+    estimate = f" {tell_change(metric.drop)}" if metric.name == "score" and metric.drop else ""
+    return f"{metric.name}{estimate} {sign}{evidence:.2f}"
 
 
 def tell_change(drop: str) -> str:

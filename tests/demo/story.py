@@ -8,10 +8,11 @@ from __future__ import annotations
 import json
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tests.demo.report import NAMESPACE, tell_summary, tell_what_next
-from tests.demo.screen import CELLS, Screen, draw_bar, draw_evidence
+from tests.demo.screen import CELLS, LEGEND, Screen, draw_bar, draw_evidence
 from tests.demo.summary import build_entry
 from tests.e2e.harness.api import Api, Object, open_api
 from tests.e2e.harness.artifacts import ROOT, compile_artifacts, read_artifact
@@ -25,7 +26,7 @@ from tests.e2e.harness.world import World, furnish
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-    from tests.e2e.harness.views import Rollout
+    from tests.e2e.harness.views import Entry, Rollout
 
 BUILD = ROOT / "build/demo"
 VERSIONS = ("v1", "v2", "v3")
@@ -147,27 +148,44 @@ def await_zero(world: World) -> float:
     return wait_for_weight_zero(world, verdict) - verdict
 
 
+@dataclass
+class Teller:
+    """Tells each state of one rollout once: every entry of its record, and now and then the evidence between."""
+
+    screen: Screen
+    version: str
+    told: int = 0
+    spoken: float = 0.0
+    metrics: object = None
+
+    def __call__(self, state: Rollout) -> None:
+        """Hear of a new state."""
+        if state.target != self.version:
+            return
+        for before, entry in zip((None, *state.entries), state.entries, strict=False):
+            if entry.number > self.told:
+                self.tell_entry(entry, before)
+                self.told, self.metrics = entry.number, state.metrics
+        is_new = state.phase == "Stepping" and state.metrics and state.metrics != self.metrics
+        if is_new and time.monotonic() - self.spoken > QUIET:
+            self.spoken, self.metrics = time.monotonic(), state.metrics
+            self.screen.say(draw_evidence(state), "dim")
+
+    def tell_entry(self, entry: Entry, before: Entry | None) -> None:
+        """One line of the record; a reason that was told with the line before is not told again."""
+        style = {"RollingBack": "bad", "Promoted": "good"}.get(entry.phase, "")
+        message = "" if before and before.message == entry.message else f": {entry.message}"
+        bar = f"{entry.weight:3} % {draw_bar(entry.weight / 100, CELLS)}"
+        self.screen.say(f"{bar}  {entry.phase}{message}", style)
+
+
 def follow(screen: Screen, world: World, name: str) -> Rollout:
     """Apply an artifact and tell what its rollout does until it is over."""
     world.traffic.mark(name)
-    told, spoken = 0, 0.0
-
-    def tell(state: Rollout) -> None:
-        nonlocal told, spoken
-        for entry in state.entries[told:]:
-            bar = f"{entry.weight:3} % {draw_bar(entry.weight / 100, CELLS)}"
-            style = "bad" if entry.phase == "RollingBack" else "good" if entry.phase == "Promoted" else ""
-            screen.say(f"{bar}  {entry.phase}: {entry.message}", style)
-        is_moving = len(state.entries) == told and state.phase == "Stepping" and state.metrics
-        told = max(told, len(state.entries))
-        if is_moving and time.monotonic() - spoken > QUIET:
-            spoken = time.monotonic()
-            screen.say(draw_evidence(state), "dim")
-
-    version = world.artifacts[name].version
-    world.watch.on_change = lambda state: tell(state) if state.target == version else None
+    teller = Teller(screen, world.artifacts[name].version)
+    world.watch.on_change = teller
     world.set_artifact(name)
     ended = world.wait_for_rollout(name, "has ended", lambda r: r.is_over, 300)
-    wait_for("its last line", lambda: told >= len(ended.entries), 10)
+    wait_for("its last line", lambda: teller.told >= ended.entries[-1].number, 10)
     world.watch.on_change = lambda _: None
     return ended

@@ -68,7 +68,7 @@ def build_step(world: World, rollout: Rollout, step: int) -> Object:
         None,
     )
     effective = world.watch.find_effective_at(rollout.name, step)
-    judged = world.watch.find_last_in_step(rollout.name, step)
+    judged = world.watch.find_judged(rollout.name, step)
     score = judged.metrics.get("score") if judged else None
     split = world.traffic.get_split(effective, left.at) if effective and left else None
     return {

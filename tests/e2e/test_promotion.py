@@ -65,12 +65,12 @@ def test_no_user_goes_back_to_the_old_revision_while_the_weight_rises(
 
 
 def test_it_was_promoted_on_evidence_of_every_metric(world: World, promoted: Rollout) -> None:
-    state = world.watch.find_last_in_step(promoted.name, 2)
-    assert state is not None
-    final = promoted.metrics or state.metrics
-    assert set(final) == {"score", "latency", "errors"}
-    assert promoted.get_entry("Promoting").reason
-    assert "%" in promoted.get_entry("Promoting").message
+    judged = world.watch.find_judged(promoted.name, 2)
+    assert judged is not None
+    assert set(judged.metrics) == {"score", "latency", "errors"}
+    assert all(metric.promote >= 1 for metric in judged.metrics.values()), judged.metrics
+    assert promoted.get_entry("Promoting").reason == "EvidenceOfQuality"
+    assert "score +" in promoted.get_entry("Promoting").message
 
 
 def test_no_pod_was_made_or_restarted_by_the_promotion(

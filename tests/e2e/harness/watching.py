@@ -51,10 +51,11 @@ class RolloutWatch:
         states = (s for s in self.list_states(rollout) if s.phase == "Stepping" and s.step == step)
         return next((s.weight_effective_at for s in states if s.weight_effective_at), None)
 
-    def find_last_in_step(self, rollout: str, step: int) -> Rollout | None:
-        """The last state within a step that has measurements: what the step was judged by."""
-        states = [s for s in self.list_states(rollout) if s.phase == "Stepping" and s.step == step]
-        return next((s for s in reversed(states) if s.metrics), None)
+    def find_judged(self, rollout: str, step: int) -> Rollout | None:
+        """The state that left a step: it still holds the measurements by which the step was decided."""
+        states = self.list_states(rollout)
+        inside = [number for number, s in enumerate(states) if (s.phase, s.step) == ("Stepping", step)]
+        return next((s for s in states[inside[-1] + 1 :] if s.metrics), None) if inside else None
 
     def _run(self) -> None:
         while not self._stopped.is_set():

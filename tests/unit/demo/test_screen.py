@@ -44,7 +44,7 @@ ROLLOUT = {
 
 def test_a_line_of_evidence_shows_the_weight_and_the_stronger_side_of_each_metric() -> None:
     assert draw_evidence(read_rollout(ROLLOUT)) == (
-        " 10 % █░░░░░░░░░  score 24|156 better by 15.4%, promote 0.57   latency roll back 1.03   errors promote 0.00"
+        " 10 % █░░░░░░░░░  score better by 15.4% ▲0.57   latency ▼1.03   errors ▲0.00   on 24 and 156 scores"
     )
 
 

@@ -6,6 +6,7 @@ from tests.unit.operator.rollout.plans import build_plan
 from tests.unit.operator.rollout.telling import Teller
 
 from dspy_operator.api.names import Command
+from dspy_operator.rollout.judging import OnDeadline
 from dspy_operator.rollout.model import Phase
 
 STORIES: dict[str, Callable[[Teller], None]] = {}
@@ -97,6 +98,18 @@ def there_is_nothing_to_undo(teller: Teller) -> None:
 
 @story
 def somebody_pauses_and_resumes(teller: Teller) -> None:
+    teller.start()
+    teller.apply("b")
+    teller.wait_for(Phase.STEPPING, 1, effective=True)
+    teller.order(Command.PAUSE)
+    teller.wait(5400)
+    teller.order(Command.RESUME)
+    teller.wait_for_the_end()
+
+
+@story
+def no_deadline_runs_while_paused(teller: Teller) -> None:
+    teller.world.plan = build_plan(on_deadline=OnDeadline.ROLLBACK)
     teller.start()
     teller.apply("b")
     teller.wait_for(Phase.STEPPING, 1, effective=True)

@@ -169,8 +169,28 @@ def the_artifact_has_another_signature(teller: Teller) -> None:
 def the_pods_never_load_it(teller: Teller) -> None:
     teller.world.plan = build_plan(ready_deadline=120)
     teller.start()
-    teller.world.lag = 1e9
+    teller.world.endless.add("b" * 64)
     teller.apply("b")
+    teller.wait_for_the_end()
+
+
+@story
+def a_pod_loses_it_while_promoting(teller: Teller) -> None:
+    teller.world.plan = build_plan(ready_deadline=120)
+    teller.start()
+    teller.apply("b")
+    teller.wait_for(Phase.PROMOTING)
+    teller.world.endless.add("b" * 64)
+    teller.say("a new pod does not load revision b")
+    teller.wait_for_the_end()
+
+
+@story
+def slow_pods_are_waited_for(teller: Teller) -> None:
+    teller.start()
+    teller.world.lag = 45
+    teller.apply("b")
+    teller.wait_for(Phase.STEPPING, 1)
     teller.wait_for_the_end()
 
 

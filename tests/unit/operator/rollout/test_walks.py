@@ -128,6 +128,14 @@ def delete_revision(letter: str) -> Event:
     return happen
 
 
+def slow_down(teller: Teller) -> None:
+    teller.world.lag = 0 if teller.world.lag else 25
+
+
+def load_for_ever(teller: Teller) -> None:
+    teller.world.endless ^= {"b" * 64}
+
+
 def lose_pods(teller: Teller) -> None:
     teller.world.ready = 0 if teller.world.ready else 2
 
@@ -162,6 +170,8 @@ EVENTS: dict[str, Event] = {
     "V of a deleted": delete_revision("a"),
     "V of b deleted": delete_revision("b"),
     "pods": lose_pods,
+    "slow pods": slow_down,
+    "b is loading": load_for_ever,
 }
 PLANS = [
     build_plan(),
@@ -177,6 +187,8 @@ def heal(teller: Teller) -> None:
     world.prometheus, world.paused, world.ready, world.requests = True, False, 2, 100.0
     world.artifacts.clear()
     world.refused.clear()
+    world.endless.clear()
+    world.lag = 0
     for letter in "abc":
         world.scores[letter] = 0.8
     if isinstance(world.target, Refusal):

@@ -92,6 +92,7 @@ class World:
     mounted: Split | None = None
     served: set[str] = field(default_factory=set)
     refused: dict[str, tuple[Reason, str]] = field(default_factory=dict)
+    endless: set[str] = field(default_factory=set)
     prometheus: bool = True
     scores: dict[str, float] = field(default_factory=dict)
     requests: float = 100.0
@@ -300,7 +301,7 @@ class World:
     def _is_loaded(self, program: Program) -> bool:
         slot = self.mounted.find_slot(program.revision) if self.mounted else None
         has_bytes = slot is not None and self.slots[slot] == program.sha256
-        return has_bytes and program.sha256 not in self.refused
+        return has_bytes and program.sha256 not in self.refused and program.sha256 not in self.endless
 
     def _build_load(self, program: Program) -> Load:
         if not self.prometheus or not self.count_ready():
