@@ -103,9 +103,8 @@ def play(screen: Screen, world: World) -> list[Object]:
     screen.say(f"{len(pods)} pods are ready and serve v1 to everybody")
     world.start_traffic(RPS)
     screen.say(f"clients send {RPS:.0f} tickets a second to http://{NAME}/ask")
-    screen.head(
-        f"3  v2 {world.artifacts['v2'].version} is applied: one line of the resource changes, the artifact"
-    )
+    screen.head(f"3  v2 {world.artifacts['v2'].version} is applied: nothing but the artifact changes")
+    screen.plain(LEGEND, "dim")
     entries = [promote(screen, world)]
     screen.head(f"4  v3 {world.artifacts['v3'].version} is applied: compiled from mislabelled examples")
     entries.append(roll_back(screen, world))
