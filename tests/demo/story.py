@@ -79,7 +79,7 @@ def set_scene(screen: Screen, installation: Installation, compiling: Future[str]
     files = {name: BUILD / "artifacts" / f"{name}.json" for name in VERSIONS}
     artifacts = {name: read_artifact(path, name) for name, path in files.items()}
     world = World(installation, NAMESPACE, artifacts, RolloutWatch(installation.api, NAMESPACE))
-    furnish(world)
+    furnish(world, labels={})
     installation.wait_for_operator()
     world.watch.start()
     return world

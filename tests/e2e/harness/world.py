@@ -224,7 +224,7 @@ class World:
         return "\n".join(parts)
 
 
-def build_surroundings(namespace: str, images: Mapping[str, str], rps: float) -> list[Object]:
+def build_surroundings(namespace: str, images: Mapping[str, str]) -> list[Object]:
     """The LM provider, its key, the code, the clients."""
     secret = {
         "apiVersion": "v1",
@@ -237,14 +237,17 @@ def build_surroundings(namespace: str, images: Mapping[str, str], rps: float) ->
         secret,
         build_code(namespace),
         *build_provider_objects(namespace, images["python"]),
-        *build_traffic_objects(namespace, images["python"], url, rps=rps, options=("--feedback", "0.1")),
+        *build_traffic_objects(namespace, images["python"], url, rps=0, options=("--feedback", "0.1")),
     ]
 
 
-def build_namespace(name: str) -> Object:
+def build_namespace(name: str, labels: Mapping[str, str]) -> Object:
     """A namespace in which only restricted pods may run."""
-    labels = {MARK: str(os.getpid())} | RESTRICTED
-    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
+    return {
+        "apiVersion": "v1",
+        "kind": "Namespace",
+        "metadata": {"name": name, "labels": RESTRICTED | dict(labels)},
+    }
 
 
 def delete_abandoned(api: Api) -> None:
@@ -255,10 +258,10 @@ def delete_abandoned(api: Api) -> None:
             api.delete("Namespace", "", namespace["metadata"]["name"])
 
 
-def furnish(world: World, rps: float = 0) -> None:
-    """Fill the namespace and wait until provider and clients are ready."""
+def furnish(world: World, labels: Mapping[str, str]) -> None:
+    """Make and fill the namespace and wait until provider and clients are ready; nobody asks anything yet."""
     api, namespace = world.api, world.namespace
-    api.apply(build_namespace(namespace), *build_surroundings(namespace, world.installation.images, rps))
+    api.apply(build_namespace(namespace, labels), *build_surroundings(namespace, world.installation.images))
     api.apply(*(build_program(namespace, artifact) for artifact in world.artifacts.values()))
 
     def are_ready() -> bool:
@@ -275,7 +278,7 @@ def open_world(installation: Installation, story: str) -> Iterator[World]:
     watch = RolloutWatch(installation.api, namespace)
     world = World(installation, namespace, get_artifacts(), watch)
     try:
-        furnish(world)
+        furnish(world, {MARK: str(os.getpid())})
         watch.start()
         yield world
     finally:
