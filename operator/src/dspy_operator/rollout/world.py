@@ -67,25 +67,38 @@ def find_slot(seen: Observation, program: Program, *, avoid: Program | None = No
         return seen.capacity.slots.index(program.sha256)
     last = next((seen.revisions[r].sha256 for r in seen.previous if r in seen.revisions), None)
     free = [slot for slot in range(SLOTS) if slot not in taken]
-    return min(free, key=lambda slot: (seen.capacity.slots[slot] == last and last is not None, slot))
+    held = seen.capacity.slots
+    return min(free, key=lambda slot: (held[slot] != "", last is not None and held[slot] == last, slot))
 
 
 def _find_leaving(seen: Observation, stable: Program) -> list[Share]:
     """Shares of workloads that are going: their pods answer until the new ones are ready."""
-    if seen.table is None:
-        return []
+    known = seen.table.split.shares if seen.table else _list_held(seen)
     found: dict[str, Share] = {}
-    for share in seen.table.split.shares:
+    for share in known:
         workload = share.program.workload
         if workload != stable.workload and workload in seen.capacity.leaving:
             found.setdefault(workload, replace(share, weight=0))
     return list(found.values())
 
 
+def _list_held(seen: Observation) -> list[Share]:
+    """Without a table: every revision whose program is in a slot."""
+    slots = seen.capacity.slots
+    return [
+        Share(program, slots.index(program.sha256), 0)
+        for program in seen.revisions.values()
+        if program.sha256 in slots
+    ]
+
+
 def is_in_use(seen: Observation, slot: int) -> bool:
-    """Whether a pod may still read the slot: the table names it, or an older table may and pods still use that."""
+    """Whether a pod may still read the slot: the table names it, or an older table may and pods still use that.
+
+    Nobody knows what a table said that is gone.
+    """
     if seen.table is None:
-        return False
+        return seen.capacity.slots[slot] != ""
     settled = seen.confirmation.at is not None or seen.confirmation.presumed
     return not settled or slot in {share.slot for share in seen.table.split.shares}
 
