@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from tests.e2e.harness.views import Rollout
     from tests.e2e.harness.world import World
 
-STEPS = (build_step(50, approval="Manual", deadline="40s"), {"weight": 100})
+STEPS = (build_step(50, approval="Manual", deadline="30s"), {"weight": 100})
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def test_a_step_with_manual_approval_waits_however_good_the_evidence(world: Worl
         now = world.find_rollout("v2")
         return now is not None and (now.phase, now.weight) == ("Stepping", 50)
 
-    watch_for("v2 at 50 %", is_waiting, 45)
+    watch_for("v2 at 50 %", is_waiting, 32)
     assert waiting.step == 1
 
 
