@@ -18,6 +18,7 @@ from dspy_operator.rollout.model import (
     Phase,
     Pointer,
     Program,
+    Prune,
     Refusal,
     Rejected,
     RemoveWorkload,
@@ -25,6 +26,7 @@ from dspy_operator.rollout.model import (
     Target,
 )
 from dspy_operator.rollout.orders import build_handled, find_order, find_undo_revision, is_held_by_a_person
+from dspy_operator.rollout.retention import find_prunable
 from dspy_operator.rollout.world import REFRESH_WAIT, find_stable
 
 ARTIFACT_WAIT = 5.0
@@ -174,10 +176,18 @@ def the_spec_is_stable(seen: Observation) -> Decision | None:
         return _delete_attempt(seen.pending.name)
     if not stable.promoted_at or seen.capacity.ready_pods == 0:
         return _describe_start(seen, target.program)
-    wait = None if is_settled(seen) else REFRESH_WAIT
-    return Decision(
-        Reason.HEALTHY, f"Revision {stable.revision} (program {stable.sha256[:12]}) serves", wait=wait
-    )
+    message = f"Revision {stable.revision} (program {stable.sha256[:12]}) serves"
+    if not is_settled(seen):
+        return Decision(Reason.HEALTHY, message, wait=REFRESH_WAIT)
+    old = _find_old_things(seen, target.program)
+    return Decision(Reason.HEALTHY, message, action=old, wait=None if old is None else 0)
+
+
+def _find_old_things(seen: Observation, program: Program) -> Prune | None:
+    """What nobody will ask for again: only while all is calm, so that nothing that is being made is in the way."""
+    shares = seen.table.split.shares if seen.table else ()
+    in_use = {program.revision, *(share.program.revision for share in shares)}
+    return find_prunable(seen.name, seen.stock, frozenset(in_use))
 
 
 def _describe_start(seen: Observation, program: Program) -> Decision:

@@ -113,6 +113,20 @@ def going_back_within_the_window_is_fast(teller: Teller) -> None:
 
 
 @story
+def old_attempts_and_programs_go(teller: Teller) -> None:
+    teller.world.limit = 2
+    teller.start()
+    for letter in "bcd":
+        teller.apply(letter)
+        teller.wait_for_the_end()
+    teller.world.scores["e"] = 0.5
+    teller.apply("e")
+    teller.wait_for_the_end()
+    teller.apply("d")
+    teller.wait(60)
+
+
+@story
 def the_workload_changes_without_a_canary(teller: Teller) -> None:
     teller.start()
     teller.apply("a", "w2")

@@ -9,7 +9,7 @@ from typing import assert_never
 
 from tests.unit.operator.rollout.plans import INTERVAL, build_plan, build_program
 
-from dspy_operator.api.names import Command
+from dspy_operator.api.names import Command, program_name
 from dspy_operator.api.reasons import Reason
 from dspy_operator.reconcile.commands import list_orders
 from dspy_operator.rollout.analysis import Analysis
@@ -102,6 +102,7 @@ class World:
     test_of: str = ""
     checkpoint_at: float = 0.0
     uids: int = 0
+    limit: int = 10
 
     # --- what the operator does ------------------------------------------------------------------------------
 
@@ -194,11 +195,12 @@ class World:
             case Restamp():
                 assert self.table is not None
                 self.table = replace(self.table, epoch=self.epoch)
-            case Prune(rollouts=rollouts, revisions=revisions):
+            case Prune(rollouts, copies, revisions):
                 for name in rollouts:
                     del self.rollouts[name]
                 for revision in revisions:
                     del self.revisions[revision]
+                self.archived = {sha for sha in self.archived if program_name("triage", sha) not in copies}
             case _:
                 assert_never(action)
 
@@ -269,7 +271,11 @@ class World:
             attempts=tuple(
                 Past(r.name, r.origin.revision, r.to.revision, r.record.phase, self.ended.get(r.name, 0.0))
                 for r in self._list_ended()
-            )
+            ),
+            copies=frozenset(program_name("triage", sha) for sha in self.archived),
+            digests={r: (program.sha256, "") for r, program in self.revisions.items()},
+            limit=self.limit,
+            window=1,
         )
 
     def count_ready(self) -> int:
