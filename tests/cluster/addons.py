@@ -10,7 +10,7 @@ from tests.cluster.provider import Cluster, kubectl
 from tests.cluster.state import step, write_atomically
 
 PROMETHEUS_MANIFEST = Path(__file__).parent / "manifests" / "prometheus.yaml"
-PROMETHEUS_ADDRESS = "http://prometheus.monitoring.svc:9090"
+PROMETHEUS_ADDRESS = "http://prometheus.dspy-monitoring.svc:9090"
 DEFAULT_INTERVAL = "2s"
 
 
@@ -36,4 +36,4 @@ def install_prometheus(cluster: Cluster) -> None:
     )
     with step("Prometheus"):
         kubectl(cluster, "apply", "--server-side", "--force-conflicts", "-f", str(manifest))
-        kubectl(cluster, "-n", "monitoring", "rollout", "status", "deployment/prometheus", "--timeout=180s")
+        kubectl(cluster, "-n", "dspy-monitoring", "rollout", "status", "deployment/prometheus", "--timeout=180s")

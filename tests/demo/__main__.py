@@ -29,9 +29,9 @@ def down() -> None:
         helm = (tool("helm"), "--kubeconfig", cluster.kubeconfig, "--namespace", OPERATOR_NAMESPACE)
         with suppress(subprocess.CalledProcessError):  # no release: removed already
             subprocess.run([*helm, "uninstall", RELEASE], check=True)
-        crds = [f"crd/dspy{kind}.dspy-operator.io" for kind in ("deployments", "rollouts")]
         namespaces = [f"namespace/{name}" for name in (NAMESPACE, OPERATOR_NAMESPACE, MONITORING)]
-        subprocess.run([*kubectl, "delete", "--ignore-not-found", *crds, *namespaces], check=True)
+        subprocess.run([*kubectl, "delete", "--ignore-not-found", *namespaces], check=True)
+        print("The custom resource definitions stay: deleting them deletes every DSPyDeployment of the cluster.")
     cluster.stop()
     shutil.rmtree(ROOT / "build/demo", ignore_errors=True)
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 CHART = Path(__file__).parents[3] / "charts/dspy-operator"
 RELEASE = OPERATOR_NAMESPACE = "dspy-operator"
 OPERATOR_LABELS = "app.kubernetes.io/name=dspy-operator"
-MONITORING = "monitoring"
+MONITORING = "dspy-monitoring"
 PROMETHEUS = "prometheus"
 READY_SECONDS = 120
 
