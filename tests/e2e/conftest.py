@@ -13,12 +13,14 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
 WORLD = pytest.StashKey[World]()
+LONGEST = 1800  # the first story of all may have to build the images first
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.cluster)
+            item.add_marker(pytest.mark.timeout(LONGEST))
 
 
 @pytest.fixture(scope="session")
