@@ -14,6 +14,7 @@ from dspy_operator.rollout.model import (
     FillSlot,
     LoadState,
     Observation,
+    Order,
     Phase,
     SetSplit,
     Table,
@@ -22,6 +23,7 @@ from dspy_operator.rollout.model import (
 FORWARD = (Phase.PREPARING, Phase.STEPPING, Phase.PROMOTING, Phase.BAKING, Phase.PROMOTED)
 ADVANCING = frozenset({Verdict.ADVANCE, Verdict.PROMOTE})
 PROMOTING = (Command.PROMOTE, Command.PROMOTE_FULL)
+ACTING = frozenset({*PROMOTING, Command.ABORT, Command.UNDO})
 
 
 @dataclass
@@ -32,7 +34,7 @@ class Watch:
     """Revisions with weight in any table since the last confirmed one."""
     lowered: set[str] = field(default_factory=set)
     """Attempts (uid) that are rolling back or over."""
-    handled: dict[Command, set[str]] = field(default_factory=dict)
+    acted: set[tuple[Command, str]] = field(default_factory=set)
     given: dict[tuple[Command, str], str] = field(default_factory=dict)
     """The attempt (uid) that was open when a nonce was first seen."""
 
@@ -141,16 +143,23 @@ class Watch:
         """S14: a nonce acts at most once, and only on the attempt that was open when it was given."""
         open_now = seen.rollout.uid if seen.rollout else ""
         for order in seen.orders:
-            assert order.nonce not in self.handled.get(order.command, set()), f"S14: {order} is seen again"
-            self.given.setdefault((order.command, order.nonce), open_now)
-        after = decision.deployment or decision.rollout
-        if after is None:
-            return
-        for order in seen.orders:
-            if order.nonce not in after.handled.get(order.command, ()):
+            given = self.given.setdefault((order.command, order.nonce), open_now)
+            if not has_acted(order, seen, decision):
                 continue
-            self.handled.setdefault(order.command, set()).add(order.nonce)
-            acts = decision.rollout is not None and order.command not in {Command.PAUSE, Command.RESUME}
-            if acts and order.command is not Command.RETRY:
-                given = self.given[order.command, order.nonce]
+            assert (order.command, order.nonce) not in self.acted, f"S14: {order} acts again"
+            self.acted.add((order.command, order.nonce))
+            if decision.rollout is not None:
                 assert given == open_now, f"S14: {order.command} of another attempt acts"
+
+
+def has_acted(order: Order, seen: Observation, decision: Decision) -> bool:
+    """Whether the decision does what the order asks for, not only remembers that it came."""
+    after = decision.deployment or decision.rollout
+    if after is None or order.nonce not in after.handled.get(order.command, ()):
+        return False
+    if decision.rollout is not None:
+        return order.command in ACTING
+    if order.command is Command.RETRY and decision.deployment is not None:
+        return len(decision.deployment.rejected) < len(seen.record.rejected)
+    opens = decision.deployment is not None and decision.deployment.pointer is not None
+    return order.command is Command.UNDO and opens

@@ -13,7 +13,7 @@ from dspy_operator.api.reasons import Reason
 from dspy_operator.api.status import Condition, DeploymentStatus
 from dspy_operator.rollout.decide import decide
 from dspy_operator.rollout.judging import MetricConfig, MetricType
-from dspy_operator.rollout.model import ArtifactState, Decision, Observation, Phase
+from dspy_operator.rollout.model import ArtifactState, Decision, Observation, Phase, Rejected
 from dspy_operator.rollout.status import (
     Face,
     Telemetry,
@@ -92,6 +92,15 @@ def artifact_has_another_digest(teller: Teller) -> None:
     teller.settle()
 
 
+def artifact_was_refused_by_the_pods(teller: Teller) -> None:
+    teller.start()
+    teller.apply("b")
+    teller.settle()
+    entry = Rejected("b", Reason.SIGNATURE_MISMATCH, "then")
+    teller.world.deployment = replace(teller.world.deployment, pointer=None, rejected=(entry,))
+    teller.world.rollout = None
+
+
 def down(teller: Teller) -> None:
     teller.start()
     teller.world.ready = 0
@@ -120,6 +129,15 @@ ROWS: dict[Callable[[Teller], None], tuple[str, ...]] = {
     ),
     artifact_has_another_digest: (
         "False DigestMismatch",
+        "False",
+        "True",
+        "True",
+        "False",
+        "False",
+        "Degraded",
+    ),
+    artifact_was_refused_by_the_pods: (
+        "False SignatureMismatch",
         "False",
         "True",
         "True",

@@ -94,6 +94,7 @@ class World:
     refused: dict[str, tuple[Reason, str]] = field(default_factory=dict)
     endless: set[str] = field(default_factory=set)
     prometheus: bool = True
+    has_reference: bool = True
     scores: dict[str, float] = field(default_factory=dict)
     requests: float = 100.0
     # the operator
@@ -345,7 +346,7 @@ class World:
         if rollout is None or rollout.fast or not rollout.known:
             return
         self.test = self.test or rollout.record.analysis
-        if self.test is None and self.prometheus:
+        if self.test is None and self.prometheus and self.has_reference:
             self.test = Analysis.start(rollout.plan.config, REFERENCE, self.now)
 
     def _build_judging(self, rollout: Rollout | None) -> Judging:
