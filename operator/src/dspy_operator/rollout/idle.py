@@ -29,6 +29,13 @@ from dspy_operator.rollout.orders import build_handled, find_order, find_undo_re
 from dspy_operator.rollout.retention import find_prunable
 from dspy_operator.rollout.world import REFRESH_WAIT, find_stable
 
+UNFIT = (
+    Reason.DIGEST_MISMATCH,
+    Reason.ARTIFACT_REFUSED,
+    Reason.SIGNATURE_MISMATCH,
+    Reason.MODULE_NOT_LOADABLE,
+)
+"""Rejected before it answered anybody: the conditions go on naming what is wrong with the artifact."""
 ARTIFACT_WAIT = 5.0
 """Seconds until a missing artifact is looked for again; nothing tells when it comes."""
 
@@ -209,7 +216,8 @@ def the_spec_is_rejected(seen: Observation) -> Decision | None:
     if entry is None:
         return None
     message = f"Revision {revision} was rejected ({entry.reason}) at {entry.at}; `retry` tries it again"
-    return Decision(Reason.ROLLED_BACK, message, wait=None if is_settled(seen) else REFRESH_WAIT)
+    reason = next((unfit for unfit in UNFIT if unfit == entry.reason), Reason.ROLLED_BACK)
+    return Decision(reason, message, wait=None if is_settled(seen) else REFRESH_WAIT)
 
 
 def the_artifact_is_not_there(seen: Observation) -> Decision | None:

@@ -94,11 +94,10 @@ def artifact_has_another_digest(teller: Teller) -> None:
 
 def artifact_was_refused_by_the_pods(teller: Teller) -> None:
     teller.start()
+    entry = Rejected("b", Reason.SIGNATURE_MISMATCH, "then")
+    teller.world.deployment = replace(teller.world.deployment, rejected=(entry,))
     teller.apply("b")
     teller.settle()
-    entry = Rejected("b", Reason.SIGNATURE_MISMATCH, "then")
-    teller.world.deployment = replace(teller.world.deployment, pointer=None, rejected=(entry,))
-    teller.world.rollout = None
 
 
 def down(teller: Teller) -> None:
