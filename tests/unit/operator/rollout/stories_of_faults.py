@@ -182,3 +182,12 @@ def an_opening_is_interrupted_by_the_spec(teller: Teller) -> None:
     teller.make_pass()
     teller.apply("a")
     teller.wait(30)
+
+
+@story
+def an_opening_is_overtaken_by_another_revision(teller: Teller) -> None:
+    teller.start()
+    teller.apply("b")
+    teller.make_pass()
+    teller.apply("c")
+    teller.wait_for(Phase.STEPPING, 1)
