@@ -15,6 +15,7 @@ import yaml
 from tests.cluster.addons import PROMETHEUS_ADDRESS, build_images, install_prometheus
 from tests.cluster.builds import tool
 from tests.cluster.choose import choose
+from tests.cluster.state import locked
 from tests.e2e.harness.api import open_api
 from tests.e2e.harness.waiting import wait_for
 
@@ -99,9 +100,10 @@ def install_operator(cluster: Cluster, images: dict[str, str]) -> None:
         *("--namespace", OPERATOR_NAMESPACE, "--create-namespace", "--values", "-"),
         *("--take-ownership", "--force-conflicts", "--wait=legacy", "--timeout", f"{READY_SECONDS}s"),
     )
-    done = subprocess.run(
-        command, input=yaml.safe_dump(build_values(images)), capture_output=True, text=True, check=False
-    )
+    with locked("operator"):  # Helm refuses two at once
+        done = subprocess.run(
+            command, input=yaml.safe_dump(build_values(images)), capture_output=True, text=True, check=False
+        )
     if done.returncode:
         raise RuntimeError(f"helm: {done.stderr}")
 
