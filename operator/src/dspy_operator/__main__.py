@@ -65,6 +65,8 @@ async def operate(settings: OperatorSettings) -> None:
     telemetry = Telemetry()
     telemetry.serve(settings.metrics_port)
     client = await Client.from_environment(on_request=telemetry.count_request)
+    # Connections are few: a renewal must not queue behind passes.
+    leases = await Client.from_environment(on_request=telemetry.count_request)
     health = Health(is_ready=lambda: client.server_time > 0)
     runner = await serve_health(health, settings.health_port)
     prometheus = PrometheusReader(
@@ -72,7 +74,7 @@ async def operate(settings: OperatorSettings) -> None:
     )
     identity = new_identity()
     events = EventRecorder(client, identity)
-    elector = _build_elector(client, identity, settings)
+    elector = _build_elector(leases, identity, settings)
     background = [
         asyncio.create_task(health.beat(), name="health"),
         asyncio.create_task(events.run(), name="events"),
@@ -88,6 +90,7 @@ async def operate(settings: OperatorSettings) -> None:
             task.cancel()
         prometheus.close()
         await runner.cleanup()
+        await leases.close()
         await client.close()
 
 
