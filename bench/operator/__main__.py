@@ -61,7 +61,7 @@ async def measure(plane: Plane, rollouts: int, minutes: float, *, profiled: bool
         if profiled:
             await asyncio.to_thread(end_gracefully, plane)
             plane.start_operator(profiled=True)
-        await asyncio.sleep(60)
+            await asyncio.sleep(60)
         return await _measure(plane, rollouts, minutes, following, profiled=profiled)
     finally:
         if following is not None:

@@ -83,7 +83,9 @@ def list_rows(result: Iterable[Any]) -> list[Row]:
 
 
 def _build_row(labels: Mapping[Any, Any], value: Sequence[Any]) -> Row:
-    return Row({str(label): str(text) for label, text in labels.items()}, float(value[1]))
+    if not all(isinstance(text, str) for text in labels.values()):
+        raise TypeError("a label's value is no text")
+    return Row(labels, float(value[1]))
 
 
 def split_clock(rows: Iterable[Row]) -> tuple[float, list[Row]]:
