@@ -33,22 +33,21 @@ from dspy_operator.reconcile.observe import build_revision_record
 from dspy_operator.reconcile.opening import build_rollout
 from dspy_operator.reconcile.programs import Programs
 from dspy_operator.reconcile.snapshot import Object, Snapshot
-from dspy_operator.rollout.model import (
+from dspy_operator.rollout.actions import (
     Action,
     Archive,
     CreateRevision,
     CreateRollout,
     DeleteRollout,
     FillSlot,
-    Observation,
     Prune,
     RefreshPods,
     RemoveWorkload,
     RepairChildren,
     Restamp,
     SetSplit,
-    Split,
 )
+from dspy_operator.rollout.model import Observation, Split
 from dspy_operator.traffic.table import AFTER_A_LOSS, build_table, read_headers
 
 

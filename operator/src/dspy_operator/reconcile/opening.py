@@ -7,7 +7,7 @@ from dspy_operator.api.defaults import has_score_source, strategy_with_defaults
 from dspy_operator.errors import Conflict
 from dspy_operator.manifests.owner import Manifest, build_child
 from dspy_operator.reconcile.snapshot import Snapshot
-from dspy_operator.rollout.model import CreateRollout
+from dspy_operator.rollout.actions import CreateRollout
 from dspy_operator.rollout.records import build_revision_ref
 
 

@@ -23,9 +23,10 @@ from dspy_operator.reconcile.sampler import Sampler
 from dspy_operator.reconcile.scraping import build_telemetry
 from dspy_operator.reconcile.snapshot import Reader, Snapshot, list_objects
 from dspy_operator.reconcile.worklist import Key, Worklist
+from dspy_operator.rollout.actions import Decision
 from dspy_operator.rollout.analysis import Analysis
 from dspy_operator.rollout.decide import decide
-from dspy_operator.rollout.model import Decision, Observation, Rollout, Unmeasured
+from dspy_operator.rollout.model import Observation, Rollout, Unmeasured
 
 log = logging.getLogger(__name__)
 

@@ -9,8 +9,9 @@ from dspy_operator.manifests.owner import build_selector_text
 from dspy_operator.reconcile.memory import Given, Memory, get_version
 from dspy_operator.reconcile.pods import is_ready
 from dspy_operator.reconcile.snapshot import Object, Snapshot
+from dspy_operator.rollout.actions import Decision
 from dspy_operator.rollout.clock import format_time
-from dspy_operator.rollout.model import Decision, Observation, RolloutRecord
+from dspy_operator.rollout.model import Observation, RolloutRecord
 from dspy_operator.rollout.records import build_deployment_record, build_rollout_record
 from dspy_operator.rollout.status import Face, build_canary_display, build_display, build_evidence
 

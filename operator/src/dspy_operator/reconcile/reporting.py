@@ -8,7 +8,8 @@ from dspy_operator.metrics.readings import Reading
 from dspy_operator.reconcile.memory import Memory
 from dspy_operator.reconcile.snapshot import Snapshot
 from dspy_operator.reconcile.worklist import Key
-from dspy_operator.rollout.model import Decision, Notice, Observation, Phase
+from dspy_operator.rollout.actions import Decision, Notice
+from dspy_operator.rollout.model import Observation, Phase
 from dspy_operator.telemetry import Telemetry
 
 log = logging.getLogger(__name__)

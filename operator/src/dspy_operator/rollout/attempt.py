@@ -5,20 +5,18 @@ from dataclasses import replace
 
 from dspy_operator.api.names import Command
 from dspy_operator.api.reasons import Reason
+from dspy_operator.rollout.actions import Decision, Notice, SetSplit
 from dspy_operator.rollout.ending import build_next
 from dspy_operator.rollout.judging import Action
 from dspy_operator.rollout.judging import Reason as Rule
 from dspy_operator.rollout.model import (
-    Decision,
     LoadState,
-    Notice,
     Observation,
     Order,
     Phase,
     Refusal,
     Rollout,
     RolloutRecord,
-    SetSplit,
     Unmeasured,
 )
 from dspy_operator.rollout.orders import build_handled, find_order, is_held_by_a_person

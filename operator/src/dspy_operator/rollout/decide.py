@@ -8,8 +8,9 @@ from dataclasses import replace
 
 from dspy_operator.api.reasons import Reason
 from dspy_operator.rollout import attempt, ending, idle, orders, protect, world
+from dspy_operator.rollout.actions import Decision
 from dspy_operator.rollout.look import take_look
-from dspy_operator.rollout.model import Decision, Observation
+from dspy_operator.rollout.model import Observation
 
 Rule = Callable[[Observation], Decision | None]
 

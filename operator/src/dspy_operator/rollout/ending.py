@@ -8,20 +8,18 @@ from dataclasses import replace
 
 from dspy_operator.api.names import Command
 from dspy_operator.api.reasons import Reason
+from dspy_operator.rollout.actions import Decision, Notice, SetSplit
 from dspy_operator.rollout.clock import format_time
 from dspy_operator.rollout.model import (
     ENDS,
-    Decision,
     DeploymentRecord,
     Entry,
-    Notice,
     Observation,
     Order,
     Phase,
     Rejected,
     Rollout,
     RolloutRecord,
-    SetSplit,
     Stable,
 )
 from dspy_operator.rollout.orders import build_handled, merge_handled

@@ -5,23 +5,25 @@ from dataclasses import replace
 
 from dspy_operator.api.names import SLOTS, Command
 from dspy_operator.api.reasons import Reason
-from dspy_operator.rollout.clock import format_time
-from dspy_operator.rollout.model import (
+from dspy_operator.rollout.actions import (
     Archive,
-    ArtifactState,
     CreateRevision,
     CreateRollout,
     Decision,
     DeleteRollout,
     Notice,
+    Prune,
+    RemoveWorkload,
+)
+from dspy_operator.rollout.clock import format_time
+from dspy_operator.rollout.model import (
+    ArtifactState,
     Observation,
     Phase,
     Pointer,
     Program,
-    Prune,
     Refusal,
     Rejected,
-    RemoveWorkload,
     Stable,
     Target,
 )

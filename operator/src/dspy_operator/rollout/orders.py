@@ -8,17 +8,9 @@ from dataclasses import replace
 
 from dspy_operator.api.names import Command
 from dspy_operator.api.reasons import Reason
+from dspy_operator.rollout.actions import Decision, Notice
 from dspy_operator.rollout.clock import parse_time
-from dspy_operator.rollout.model import (
-    Decision,
-    DeploymentRecord,
-    Handled,
-    Notice,
-    Observation,
-    Order,
-    RolloutRecord,
-    Target,
-)
+from dspy_operator.rollout.model import DeploymentRecord, Handled, Observation, Order, RolloutRecord, Target
 from dspy_operator.rollout.world import find_stable
 
 KEPT = 16

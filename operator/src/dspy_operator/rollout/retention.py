@@ -3,7 +3,8 @@
 from collections.abc import Iterable
 
 from dspy_operator.api.names import program_name, source_name
-from dspy_operator.rollout.model import Past, Phase, Prune, Stock
+from dspy_operator.rollout.actions import Prune
+from dspy_operator.rollout.model import Past, Phase, Stock
 
 
 def find_prunable(name: str, stock: Stock, in_use: frozenset[str]) -> Prune | None:

@@ -11,10 +11,11 @@ from typing import Any
 from dspy_operator.api.names import ConditionType, short_digest
 from dspy_operator.api.reasons import Reason
 from dspy_operator.api.status import DeploymentPhase
+from dspy_operator.rollout.actions import Decision
 from dspy_operator.rollout.attempt import is_held
 from dspy_operator.rollout.clock import format_time
 from dspy_operator.rollout.judging import Action, MetricType, MetricVerdict, Verdict
-from dspy_operator.rollout.model import Decision, Observation, Phase, Target
+from dspy_operator.rollout.model import Observation, Phase, Target
 
 Wire = dict[str, Any]
 LONGEST_MESSAGE = 1024

@@ -7,21 +7,16 @@ from dataclasses import replace
 
 from dspy_operator.api.names import SLOTS
 from dspy_operator.api.reasons import Reason
-from dspy_operator.rollout.model import (
+from dspy_operator.rollout.actions import (
     Archive,
     Decision,
     FillSlot,
-    LoadState,
-    Observation,
-    Phase,
-    Program,
     RefreshPods,
     RepairChildren,
     Restamp,
     SetSplit,
-    Share,
-    Split,
 )
+from dspy_operator.rollout.model import LoadState, Observation, Phase, Program, Share, Split
 
 REFRESH_WAIT = 3.0
 """Seconds until the table is looked for in the pods again."""

@@ -8,17 +8,9 @@ from dataclasses import dataclass, field
 from tests.unit.operator.rollout.world import World
 
 from dspy_operator.api.names import Command
+from dspy_operator.rollout.actions import Decision, FillSlot, SetSplit
 from dspy_operator.rollout.judging import Action as Verdict
-from dspy_operator.rollout.model import (
-    Decision,
-    FillSlot,
-    LoadState,
-    Observation,
-    Order,
-    Phase,
-    SetSplit,
-    Table,
-)
+from dspy_operator.rollout.model import LoadState, Observation, Order, Phase, Table
 
 FORWARD = (Phase.PREPARING, Phase.STEPPING, Phase.PROMOTING, Phase.BAKING, Phase.PROMOTED)
 ADVANCING = frozenset({Verdict.ADVANCE, Verdict.PROMOTE})

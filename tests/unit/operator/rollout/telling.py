@@ -12,7 +12,7 @@ from tests.unit.operator.rollout.plans import INTERVAL, build_program
 from tests.unit.operator.rollout.world import DAWN, World
 
 from dspy_operator.api.names import Command
-from dspy_operator.rollout.model import (
+from dspy_operator.rollout.actions import (
     Action,
     Archive,
     CreateRevision,
@@ -20,16 +20,14 @@ from dspy_operator.rollout.model import (
     Decision,
     DeleteRollout,
     FillSlot,
-    Observation,
-    Phase,
     Prune,
     RefreshPods,
     RemoveWorkload,
     RepairChildren,
     Restamp,
     SetSplit,
-    Split,
 )
+from dspy_operator.rollout.model import Observation, Phase, Split
 
 MOST_WRITES = 30
 """Reliability goal L1: calm within so many writes after the last event."""

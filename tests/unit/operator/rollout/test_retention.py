@@ -3,7 +3,8 @@
 from typing import Any
 
 from dspy_operator.api.names import program_name, source_name
-from dspy_operator.rollout.model import Past, Phase, Prune, Stock
+from dspy_operator.rollout.actions import Prune
+from dspy_operator.rollout.model import Past, Phase, Stock
 from dspy_operator.rollout.retention import find_prunable
 
 NAME = "triage"

@@ -12,22 +12,30 @@ from tests.unit.operator.rollout.plans import INTERVAL, build_plan, build_progra
 from dspy_operator.api.names import Command, program_name
 from dspy_operator.api.reasons import Reason
 from dspy_operator.reconcile.commands import list_orders
+from dspy_operator.rollout.actions import (
+    Action,
+    Archive,
+    CreateRevision,
+    CreateRollout,
+    Decision,
+    DeleteRollout,
+    FillSlot,
+    Prune,
+    RefreshPods,
+    RemoveWorkload,
+    RepairChildren,
+    Restamp,
+    SetSplit,
+)
 from dspy_operator.rollout.analysis import Analysis
 from dspy_operator.rollout.clock import format_exact
 from dspy_operator.rollout.decide import decide
 from dspy_operator.rollout.judging import Counts, Look, Reference
 from dspy_operator.rollout.model import (
-    Action,
-    Archive,
     ArtifactState,
     Capacity,
     Confirmation,
-    CreateRevision,
-    CreateRollout,
-    Decision,
-    DeleteRollout,
     DeploymentRecord,
-    FillSlot,
     Judging,
     Load,
     LoadState,
@@ -36,15 +44,9 @@ from dspy_operator.rollout.model import (
     Phase,
     Plan,
     Program,
-    Prune,
-    RefreshPods,
     Refusal,
-    RemoveWorkload,
-    RepairChildren,
-    Restamp,
     Rollout,
     RolloutRecord,
-    SetSplit,
     Split,
     Stock,
     Table,
