@@ -26,6 +26,7 @@ from dspy_operator.reconcile.worklist import Key, Worklist
 from dspy_operator.rollout.actions import Decision
 from dspy_operator.rollout.analysis import Analysis
 from dspy_operator.rollout.decide import decide
+from dspy_operator.rollout.idle import ARTIFACT_WAIT
 from dspy_operator.rollout.model import Observation, Rollout, Unmeasured
 
 log = logging.getLogger(__name__)
@@ -235,7 +236,7 @@ class Reconciler:
         self._follow(key, memory, seen, decision)
         self._parts.reporter.report(seen, decision, snapshot, memory)
         memory.shown_reason = str(decision.reason)
-        if _wants_a_write(decision):
+        if _wants_a_write(decision) or _waits_unseen(seen, decision):
             memory.dirty = True
         return self._find_wait(memory, seen, decision)
 
@@ -366,3 +367,8 @@ _CONFIRMING = frozenset({"Preparing", "Promoting"})
 
 def _wants_a_write(decision: Decision) -> bool:
     return decision.action is not None or decision.deployment is not None or decision.rollout is not None
+
+
+def _waits_unseen(seen: Observation, decision: Decision) -> bool:
+    """Whether this waits for what no watch tells of: the user's own ConfigMaps; only a live reading shows them."""
+    return seen.rollout is None and decision.wait is not None and decision.wait >= ARTIFACT_WAIT
