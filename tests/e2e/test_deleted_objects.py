@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 HELD = (build_step(10, minDuration="20m", deadline="1h"), {"weight": 100})
 MANAGED = "app.kubernetes.io/managed-by=dspy-operator"
-KINDS = ("ConfigMap", "Service", "PodDisruptionBudget", "ControllerRevision", "Deployment")
 SECONDS = 60
 
 
@@ -67,13 +66,12 @@ def test_every_deleted_program_object_comes_back(world: World, held: Rollout) ->
     world.traffic.assert_none_failed()
 
 
-@pytest.mark.parametrize("kind", ["PodDisruptionBudget", "ControllerRevision"])
-def test_deleted_budgets_and_revisions_come_back(world: World, held: Rollout, kind: str) -> None:
+def test_the_deleted_copy_of_the_code_and_the_deleted_budget_come_back(world: World, held: Rollout) -> None:
     assert held.step == 1
-    names = list(list_children(world, kind))
-    assert names
-    for name in names:
-        delete_and_wait(world, kind, name)
+    copies = [name for name in list_children(world, "ConfigMap") if "-source-" in name]
+    assert len(copies) == 1
+    delete_and_wait(world, "ConfigMap", copies[0])
+    delete_and_wait(world, "PodDisruptionBudget", NAME)
     world.traffic.assert_none_failed()
 
 
