@@ -21,7 +21,7 @@ OPERATOR = {
     "dspyrollouts.dspy-operator.io": "get list watch create delete",
     "dspyrollouts/status.dspy-operator.io": "patch",
     "deployments.apps": ALL,
-    "controllerrevisions.apps": "get list create delete",
+    "controllerrevisions.apps": "get list watch create delete",
     "replicasets.apps": "get list",
     "services.": "get list watch create patch",
     "configmaps.": ALL,

@@ -12,6 +12,7 @@ import kopf
 from dspy_operator.api import names
 from dspy_operator.kube.resources import (
     CONFIGMAPS,
+    CONTROLLERREVISIONS,
     DEPLOYMENTS,
     DSPYDEPLOYMENTS,
     DSPYROLLOUTS,
@@ -21,7 +22,7 @@ from dspy_operator.kube.resources import (
     Resource,
 )
 
-CHILDREN: Final = (DSPYROLLOUTS, DEPLOYMENTS, CONFIGMAPS, SERVICES, PDBS, PODS)
+CHILDREN: Final = (DSPYROLLOUTS, DEPLOYMENTS, CONFIGMAPS, CONTROLLERREVISIONS, SERVICES, PDBS, PODS)
 Note = Callable[[tuple[str, str], tuple[str, str] | None], None]
 
 

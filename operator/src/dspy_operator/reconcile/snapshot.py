@@ -77,6 +77,7 @@ def list_objects(snapshot: Snapshot) -> list[Object]:
     single = (snapshot.deployment, snapshot.rollout, snapshot.routes, snapshot.service, snapshot.budget)
     listed = (
         *snapshot.config_maps.values(),
+        *snapshot.revision_objects.values(),
         *snapshot.deployments.values(),
         *snapshot.pods,
         *(snapshot.rollouts or ()),
