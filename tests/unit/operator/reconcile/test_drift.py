@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dspy_operator.reconcile.drift import digest_manifest, is_covered
@@ -15,6 +15,7 @@ manifests = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(manifest=manifests)
 def test_everything_covers_itself(manifest: Any) -> None:
     assert is_covered(manifest, manifest)

@@ -114,7 +114,11 @@ def no_deadline_runs_while_paused(teller: Teller) -> None:
     teller.apply("b")
     teller.wait_for(Phase.STEPPING, 1, effective=True)
     teller.order(Command.PAUSE)
+    teller.world.requests = 0.0
+    teller.say("nobody asks anything for a while")
     teller.wait(5400)
+    teller.world.requests = 100.0
+    teller.say("people ask again")
     teller.order(Command.RESUME)
     teller.wait_for_the_end()
 

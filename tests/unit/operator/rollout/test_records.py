@@ -4,7 +4,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.unit.operator.rollout.plans import build_plan
 from tests.unit.operator.rollout.world import DAWN, REFERENCE
@@ -48,6 +48,7 @@ def without_null(value: Any) -> Any:
     return value
 
 
+@settings(deadline=None)
 @given(
     stable=st.sampled_from([None, Stable(HASH, SHA), Stable(HASH, SHA, NOW)]),
     rejected=st.lists(st.just(Rejected(HASH, "NotReady", NOW)), max_size=2).map(tuple),
@@ -62,6 +63,7 @@ def test_a_deployments_record_survives_the_wire(
     assert read_deployment_record(DeploymentStatus.model_validate(wire)) == record
 
 
+@settings(deadline=None)
 @given(
     phase=st.sampled_from(Phase),
     step=st.integers(0, 10),

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dspy_operator.api import names
@@ -55,6 +55,7 @@ def test_what_was_written_is_read_back(split: Split) -> None:
     assert table.intact
 
 
+@settings(deadline=None)
 @given(weight=st.integers(0, 100), slots=st.permutations([0, 1, 2]), user=st.text(max_size=8))
 def test_every_weight_slot_and_header_survives(weight: int, slots: list[int], user: str) -> None:
     split = Split(
