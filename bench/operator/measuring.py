@@ -142,7 +142,7 @@ def count_audited(log: Path, begin: int, end: int) -> Counter[str]:
     for event in _list_events(log, begin, end):
         ref: Mapping[str, str] = event.get("objectRef") or {}
         sub = f"/{ref['subresource']}" if ref.get("subresource") else ""
-        counted[f"{event['verb']} {ref.get('resource', event['requestURI'])}{sub}"] += 1
+        counted[f"{event['verb']} {ref.get('resource') or event['requestURI']}{sub}"] += 1
     return counted
 
 
