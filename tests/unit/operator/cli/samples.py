@@ -42,41 +42,49 @@ def deployment(generation: int = 7) -> Object:
             "generation": generation,
             "creationTimestamp": "2026-11-20T06:00:00Z",
         },
-        "spec": {
-            "image": "registry.test/triage:1",
-            "program": {
-                "module": "support_triage:Triage",
-                "artifact": {
-                    "sha256": "b" * 64,
-                    "configMap": {"name": "triage-bbbbbbbbbbbb", "key": "program.json"},
-                },
+        "spec": deployment_spec(),
+        "status": deployment_status(),
+    }
+
+
+def deployment_spec() -> Object:
+    return {
+        "image": "registry.test/triage:1",
+        "program": {
+            "module": "support_triage:Triage",
+            "artifact": {
+                "sha256": "b" * 64,
+                "configMap": {"name": "triage-bbbbbbbbbbbb", "key": "program.json"},
             },
-            "lm": {"primary": {"model": "openai/gpt-4o-mini"}},
         },
-        "status": {
-            "observedGeneration": 7,
-            "phase": "Progressing",
-            "stable": STABLE | {"promotedAt": "2026-11-20T08:12:30Z"},
-            "canary": CANARY
-            | {"step": 1, "steps": 3, "weight": 10, "score": "-0.4%", "p95": "+3%", "rollout": ROLLOUT}
-            | {
-                "source": CANARY["revision"],
-                "attempt": 1,
-                "rolloutUID": "99999999-2222-3333-4444-555555555555",
-            },
-            "weight": 10,
-            "message": "10 % for 12m; score -0.4 % on 214 of 100 samples; holding until 1h",
-            "conditions": conditions(
-                Ready=("Unknown", "RolloutInProgress", "A rollout is in progress"),
-                Reconciling=("True", "RolloutInProgress", "A rollout is in progress"),
-                Stalled=("False", "Healthy", ""),
-                Available=("True", "PodsReady", "2 of 2 pods are ready"),
-                Progressing=("True", "RolloutInProgress", "Step 1 of 3"),
-                Paused=("False", "NotPaused", ""),
-                AnalysisPassed=("Unknown", "CollectingEvidence", "Waiting for evidence"),
-                TelemetryReady=("True", "Scraped", "Every pod is scraped"),
-            ),
+        "lm": {"primary": {"model": "openai/gpt-4o-mini"}},
+    }
+
+
+def deployment_status() -> Object:
+    return {
+        "observedGeneration": 7,
+        "phase": "Progressing",
+        "stable": STABLE | {"promotedAt": "2026-11-20T08:12:30Z"},
+        "canary": CANARY
+        | {"step": 1, "steps": 3, "weight": 10, "score": "-0.4%", "p95": "+3%", "rollout": ROLLOUT}
+        | {
+            "source": CANARY["revision"],
+            "attempt": 1,
+            "rolloutUID": "99999999-2222-3333-4444-555555555555",
         },
+        "weight": 10,
+        "message": "10 % for 12m; score -0.4 % on 214 of 100 samples; holding until 1h",
+        "conditions": conditions(
+            Ready=("Unknown", "RolloutInProgress", "A rollout is in progress"),
+            Reconciling=("True", "RolloutInProgress", "A rollout is in progress"),
+            Stalled=("False", "Healthy", ""),
+            Available=("True", "PodsReady", "2 of 2 pods are ready"),
+            Progressing=("True", "RolloutInProgress", "Step 1 of 3"),
+            Paused=("False", "NotPaused", ""),
+            AnalysisPassed=("Unknown", "CollectingEvidence", "Waiting for evidence"),
+            TelemetryReady=("True", "Scraped", "Every pod is scraped"),
+        ),
     }
 
 
@@ -162,30 +170,34 @@ def rollout() -> Object:
             "fast": False,
             "strategy": strategy(),
         },
-        "status": {
-            "phase": "Stepping",
-            "step": 1,
-            "weight": 10,
-            "startedAt": "2026-11-23T09:58:00Z",
-            "stepStartedAt": "2026-11-23T10:00:00Z",
-            "weightEffectiveAt": "2026-11-23T10:00:10Z",
+        "status": rollout_status(),
+    }
+
+
+def rollout_status() -> Object:
+    return {
+        "phase": "Stepping",
+        "step": 1,
+        "weight": 10,
+        "startedAt": "2026-11-23T09:58:00Z",
+        "stepStartedAt": "2026-11-23T10:00:00Z",
+        "weightEffectiveAt": "2026-11-23T10:00:10Z",
+        "reason": "CollectingEvidence",
+        "message": "Holding at 10 %: the gate opens after 1h",
+        "summary": {"score": "-0.4%", "p95": "+3%"},
+        "metrics": metrics(),
+        "decision": {
+            "action": "Hold",
             "reason": "CollectingEvidence",
             "message": "Holding at 10 %: the gate opens after 1h",
-            "summary": {"score": "-0.4%", "p95": "+3%"},
-            "metrics": metrics(),
-            "decision": {
-                "action": "Hold",
-                "reason": "CollectingEvidence",
-                "message": "Holding at 10 %: the gate opens after 1h",
-                "at": "2026-11-23T10:12:00Z",
-            },
-            "decisions": [
-                {"at": "2026-11-23T09:58:00Z", "number": 1, "phase": "Preparing", "step": 0, "weight": 0}
-                | {"reason": "RolloutStarted", "message": "aaaaaaaaaaaa to bbbbbbbbbbbb"},
-                {"at": "2026-11-23T10:00:00Z", "number": 2, "phase": "Stepping", "step": 1, "weight": 10}
-                | {"reason": "StepAdvanced", "message": "The canary is ready in 2 of 2 pods"},
-            ],
+            "at": "2026-11-23T10:12:00Z",
         },
+        "decisions": [
+            {"at": "2026-11-23T09:58:00Z", "number": 1, "phase": "Preparing", "step": 0, "weight": 0}
+            | {"reason": "RolloutStarted", "message": "aaaaaaaaaaaa to bbbbbbbbbbbb"},
+            {"at": "2026-11-23T10:00:00Z", "number": 2, "phase": "Stepping", "step": 1, "weight": 10}
+            | {"reason": "StepAdvanced", "message": "The canary is ready in 2 of 2 pods"},
+        ],
     }
 
 
