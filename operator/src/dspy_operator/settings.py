@@ -62,7 +62,7 @@ class OperatorSettings(BaseSettings):
     resync: Seconds = 600.0
     """Every resource is looked at this often without any event."""
 
-    open_resync: Seconds = 60.0
+    open_resync: Seconds = 75.0
     """The same while an attempt is open or an artifact is missing."""
 
     workers: Annotated[int, Field(ge=1, le=64)] = 8
