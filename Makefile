@@ -47,7 +47,7 @@ demo-down: install ## remove what the demo made, the cluster included
 test: install ## everything: unit tests and a real API server while the cluster starts, then the end-to-end stories
 	@mkdir -p build
 	@$(BIN)/python -m tests.cluster up > build/cluster.log 2>&1 & starting=$$!; \
-	status=0; $(PYTEST) -m "not cluster" || status=$$?; \
+	status=0; $(PYTEST) -m "not cluster" -n 2 --dist loadfile || status=$$?; \
 	wait $$starting || { cat build/cluster.log; exit 1; }; \
 	cat build/cluster.log; \
 	$(PYTEST) -m cluster tests/e2e || status=$$?; \
@@ -55,7 +55,7 @@ test: install ## everything: unit tests and a real API server while the cluster 
 
 .PHONY: test-unit
 test-unit: install ## unit and contract tests: no cluster, no API server
-	@$(PYTEST) -m "not api and not cluster" -n auto
+	@$(PYTEST) -m "not api and not cluster" -n 2 --dist loadfile
 
 .PHONY: test-e2e
 test-e2e: install cluster ## the end-to-end stories on a real cluster
