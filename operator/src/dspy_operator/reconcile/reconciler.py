@@ -317,7 +317,7 @@ class Reconciler:
             )
         elif rollout is not None and not rollout.record.phase.is_end:
             interest = looks.build_interest(key, rollout, memory.analysis)
-            self._parts.sampler.want(interest, rollout.plan.config.interval)
+            self._parts.sampler.want(interest, max(rollout.plan.config.interval, self._timing.tick))
         else:
             self._parts.sampler.drop(key)
 

@@ -31,8 +31,8 @@ class _Want:
 class Sampler:
     """Reads for all who want it.
 
-    Looks of different intervals meet at multiples of `tick` seconds, so that they share their queries; waiting for a
-    table to be confirmed is read apart, as often as its period says.
+    Looks of different intervals meet at multiples of `tick` seconds, so that they share their queries; who waits for a
+    table to be confirmed asks more often, at multiples of that shorter period, together with all who wait.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Sampler:
         known = self._wants.get(interest.key)
         if known is not None and known.interest == interest and known.period == period:
             return
-        due = self._next(period, interest) if known is None else min(known.due, self._next(period, interest))
+        due = self._next(period) if known is None else min(known.due, self._next(period))
         self._wants[interest.key] = _Want(interest, period, due)
         self._wake.set()
 
@@ -89,7 +89,7 @@ class Sampler:
 
     async def _read(self, due: list[_Want]) -> None:
         for want in due:
-            want.due = self._next(want.period, want.interest)
+            want.due = self._next(want.period)
         result = await self._reads.read([want.interest for want in due])
         for want in due:
             key = want.interest.key
@@ -97,11 +97,11 @@ class Sampler:
                 self._latest[key] = result
                 self._on_reading(key)
 
-    def _next(self, period: float, interest: Interest) -> float:
-        at = self._monotonic() + period
-        if interest.gauges_only:
-            return at
-        return math.ceil((at - self._tick / 2) / self._tick) * self._tick
+    def _next(self, period: float) -> float:
+        now = self._monotonic()
+        if period < self._tick:
+            return (math.floor(now / period) + 1) * period
+        return math.ceil((now + period - self._tick / 2) / self._tick) * self._tick
 
 
 async def _first(*waits: Awaitable[object]) -> None:

@@ -101,6 +101,23 @@ async def test_a_table_is_confirmed_between_the_ticks(stage: Stage) -> None:
     assert [at for at, _ in stage.prometheus.asked] == [1001.0, 1002.0, 1003.0, 1004.0, 1005.0]
 
 
+async def test_a_table_is_confirmed_as_soon_when_counters_are_read_too(stage: Stage) -> None:
+    stage.time.time += (
+        3  # a tick has just been: it is no reason to read without a pause, nor to wait for the next
+    )
+    stage.sampler.want(LOOK_A, 1)
+    await stage.time.pass_(3)
+    assert [at for at, _ in stage.prometheus.asked] == [1004.0, 1005.0, 1006.0]
+
+
+async def test_all_who_wait_for_a_table_share_their_queries(stage: Stage) -> None:
+    for number in range(50):
+        stage.sampler.want(Interest(("ns", str(number)), gauges_only=True), 1)
+        stage.time.time += 0.01
+    await stage.time.pass_(5)
+    assert len(stage.prometheus.asked) == 5
+
+
 async def test_who_wants_to_know_is_told_and_the_reading_kept(stage: Stage) -> None:
     assert stage.sampler.get_latest(A) is None
     stage.sampler.want(LOOK_A, 10)
