@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 TIMES, SEED = 10, 20
 LONGEST_LIFE = 5.0  # seconds between a successor's first write and its own end
-DWELL = 30
+DWELL = 25
 STEPS = (build_step(10, minDuration=f"{DWELL}s"), build_step(50, minDuration=f"{DWELL}s"), {"weight": 100})
 
 

@@ -84,12 +84,17 @@ def is_ready(pod: Object) -> bool:
 
 
 def build_values(images: dict[str, str]) -> Object:
-    """The chart's values: looks and saved states often enough for a rollout that takes a minute."""
+    """The chart's values: looks, saved states and a Lease short enough for a rollout that takes a minute."""
+    lease = {"LEASE_DURATION": "10", "LEASE_RENEW_DEADLINE": "7", "LEASE_RETRY": "1"}
     return {
         "image": images["dspy-operator"],
         "servingImage": images["dspy-server"],
         "prometheus": {"url": PROMETHEUS_ADDRESS},
-        "operator": {"checkpointIntervalSeconds": 5, "lookTickSeconds": 1},
+        "operator": {
+            "checkpointIntervalSeconds": 5,
+            "lookTickSeconds": 1,
+            "extraEnv": [{"name": f"DSPY_OPERATOR_{name}", "value": value} for name, value in lease.items()],
+        },
     }
 
 
