@@ -5,6 +5,7 @@ A real API server, a real Prometheus, the operator's real process; only the pods
 
 import argparse
 import asyncio
+import signal
 import sys
 import tempfile
 import time
@@ -32,6 +33,7 @@ def main() -> None:
     parser.add_argument("--scrape", type=float, default=10.0, help="Prometheus' scrape interval in seconds")
     parser.add_argument("--profile", action="store_true", help="profile the operator in its steady state")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that everything is ended and removed
     runs = []
     for rollouts in options.rollouts:
         with (
@@ -87,7 +89,8 @@ async def set_up(plane: Plane, fleet: Fleet) -> None:
         cost = compare(plane, began, mark(plane), size)
         say(
             f"{size} {what} after {seconds:.0f} s: {cost.cpu_seconds * cost.minutes / size:.2f} CPU s and "
-            f"{cost.request_total * cost.minutes / size:.0f} requests each"
+            f"{cost.request_total * cost.minutes / size:.0f} requests each, "
+            f"{cost.queries * cost.minutes:.0f} queries in all"
         )
 
     await fleet.create_stable()
