@@ -36,4 +36,6 @@ def install_prometheus(cluster: Cluster) -> None:
     )
     with step("Prometheus"):
         kubectl(cluster, "apply", "--server-side", "--force-conflicts", "-f", str(manifest))
-        kubectl(cluster, "-n", "dspy-monitoring", "rollout", "status", "deployment/prometheus", "--timeout=180s")
+        kubectl(
+            cluster, "-n", "dspy-monitoring", "rollout", "status", "deployment/prometheus", "--timeout=180s"
+        )

@@ -31,7 +31,9 @@ def down() -> None:
             subprocess.run([*helm, "uninstall", RELEASE], check=True)
         namespaces = [f"namespace/{name}" for name in (NAMESPACE, OPERATOR_NAMESPACE, MONITORING)]
         subprocess.run([*kubectl, "delete", "--ignore-not-found", *namespaces], check=True)
-        print("The custom resource definitions stay: deleting them deletes every DSPyDeployment of the cluster.")
+        print(
+            "The custom resource definitions stay: deleting them deletes every DSPyDeployment of the cluster."
+        )
     cluster.stop()
     shutil.rmtree(ROOT / "build/demo", ignore_errors=True)
 
