@@ -70,7 +70,8 @@ def build_step(world: World, rollout: Rollout, step: int) -> Object:
     effective = world.watch.find_effective_at(rollout.name, step)
     judged = world.watch.find_judged(rollout.name, step)
     score = judged.metrics.get("score") if judged else None
-    split = world.traffic.get_split(effective, left.at) if effective and left else None
+    # The weight is confirmed up to a scrape after it began: the second in which that was known counts whole.
+    split = world.traffic.get_split(math.floor(effective), left.at) if effective and left else None
     return {
         "weight": entered.weight,
         "effective_at": effective
