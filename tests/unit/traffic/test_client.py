@@ -122,7 +122,7 @@ async def test_answers_are_counted_by_revision_and_track_and_compared_with_the_t
     ],
 )
 async def test_whatever_is_not_a_complete_answer_is_one_failed_request(answer: bytes, cause: str) -> None:
-    client, fake = await ask([answer, http(200, ANSWER)], 2, "--timeout", "0.2")
+    client, fake = await ask([answer, http(200, ANSWER)], 2, "--timeout", "1")
     report = client.build_report()
     assert report["total"]["causes"] == {cause: 1}
     assert (report["total"]["sent"], report["total"]["answered"], len(fake.bodies)) == (2, 1, 2)

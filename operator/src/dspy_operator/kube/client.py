@@ -22,6 +22,8 @@ from dspy_operator.kube.resources import Resource
 Object = dict[str, Any]
 
 PAGE: Final = 500
+CLOSING: Final = 0.05
+"""Seconds: aiohttp closes a connection in the loop's next turns, after it has said that it is closed."""
 CONNECTIONS: Final = 8
 """At a time: TLS buffers cost a third of a MiB each, and one for each request of a burst would stay open."""
 JSON: Final = "application/json"
@@ -119,8 +121,9 @@ class Client:
         return cls(await login(), timeout=timeout, on_request=on_request, login=login)
 
     async def close(self) -> None:
-        """Close the connections."""
+        """Close the connections, and let the event loop drop their sockets before it ends."""
         await self._api.close()
+        await asyncio.sleep(CLOSING)
 
     # --- reading -----------------------------------------------------------------------------------------
 
