@@ -79,9 +79,9 @@ class Memory:
     """One resource.
 
     `analysis` is the newest, at most a checkpoint ahead of what is written; `saved` is what `saved_text` on the API
-    server says. `dirty`: something happened in the cluster since `snapshot` was read, at `read_at`; `reading` is the
-    newest that a pass has seen. `shown_reason` is what the status says, `conflicts` how often in a row somebody else
-    wrote first. `p95` by revision in seconds; `sources` are the scores that this attempt reads.
+    server says. `dirty`: something happened in the cluster since `snapshot` was read, at `read_at`. `shown_reason` is
+    what the status says, `conflicts` how often in a row somebody else wrote first. `p95` by revision in seconds;
+    `sources` are the scores that this attempt reads.
     """
 
     dirty: bool = True
@@ -99,7 +99,6 @@ class Memory:
     checkpoint_at: float = 0.0
     refreshing: Refreshing = field(default_factory=Refreshing)
     missing_since: float | None = None
-    reading: Reading | Unmeasured | None = None
     p95: Mapping[str, float] = field(default_factory=dict)
     sources: dict[str, str] = field(default_factory=dict)
     telemetry: Telemetry = field(default_factory=Telemetry)

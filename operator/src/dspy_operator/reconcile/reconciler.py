@@ -214,14 +214,6 @@ class Reconciler:
         with self._parts.reporter.time_pass():
             return await self._observe_and_act(key, memory, snapshot)
 
-    def _may_glance(self, key: Key, memory: Memory) -> bool:
-        """Whether only a reading has come in since the cluster was read, not long ago."""
-        reading = self._parts.sampler.get_latest(key)
-        is_new = reading is not memory.reading
-        memory.reading = reading
-        age = self._parts.clock.now() - memory.read_at
-        return is_new and not memory.dirty and age < self._timing.open_resync
-
     async def _observe_and_act(self, key: Key, memory: Memory, snapshot: Snapshot) -> float | None:
         given = self._build_given(key)
         seen = build_observation(snapshot, memory, given)
