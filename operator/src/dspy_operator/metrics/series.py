@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from dspy_operator.api.names import Label, Metric, ProgramState
 from dspy_operator.api.reasons import Reason
-from dspy_operator.metrics.queries import DURATION_BUCKET, DURATION_COUNT, READING
+from dspy_operator.metrics.queries import DURATION_BUCKET, DURATION_COUNT, GAUGES, READING
 from dspy_operator.metrics.readings import CounterKey, PodReading, ProgramKey
 from dspy_operator.metrics.session import QueryFailed
 from dspy_operator.rollout.model import Unmeasured
@@ -147,13 +147,7 @@ def _build_pod(rows: list[Row], previous: str | None) -> PodReading | Unmeasured
 
 def _assemble(values: Mapping[CounterKey, float], replica: str) -> PodReading:
     generation = _find(values, Metric.ROUTES_GENERATION)
-    gauges = {
-        READING,
-        Metric.ROUTES_GENERATION,
-        Metric.ROUTES_APPLIED,
-        Metric.PROGRAM_LOADED,
-        Metric.PROGRAM_STATE,
-    }
+    gauges = {READING, *GAUGES}
     return PodReading(
         generation=None if generation is None else int(generation),
         sampled_at=_find(values, READING),

@@ -4,7 +4,6 @@ Built from what stable's ControllerRevision says its pods run and from the rest 
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from dspy_operator.api import names
@@ -98,7 +97,7 @@ def build_workload(snapshot: Snapshot, record: RevisionRecord) -> Manifest:
     manifest = build_deployment(workload)
     digest = digest_manifest(manifest)
     manifest["metadata"].setdefault("annotations", {})[names.ANNOTATION_APPLIED] = digest
-    manifest["spec"]["replicas"] = replace(workload, replicas=get_replicas(snapshot)).replicas
+    manifest["spec"]["replicas"] = get_replicas(snapshot)
     return manifest
 
 

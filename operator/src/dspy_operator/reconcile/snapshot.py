@@ -98,7 +98,7 @@ class Reader:
         deployment = await self._client.find(DSPYDEPLOYMENTS, namespace, name)
         if deployment is None:
             return None
-        owner = Owner(namespace, name, _slim(deployment)["metadata"]["uid"])
+        owner = Owner(namespace, name, deployment["metadata"]["uid"])
         if deployment["metadata"].get("deletionTimestamp"):
             return Snapshot(owner, deployment, None)
         parsed, invalid = _parse(deployment)
@@ -113,7 +113,7 @@ class Reader:
         if not pointer:
             return None
         found = await self._client.find(DSPYROLLOUTS, owner.namespace, pointer["rollout"])
-        return _slim(found) if found and found["metadata"]["uid"] == pointer["rolloutUID"] else None
+        return found if found and found["metadata"]["uid"] == pointer["rolloutUID"] else None
 
     async def _read_children(self, seen: Snapshot, labels: str) -> Snapshot:
         client, owner = self._client, seen.owner
@@ -125,15 +125,15 @@ class Reader:
             client.find(PDBS, owner.namespace, names.budget_name(owner.name)),
             client.list_(PODS, owner.namespace, labels=pods_labels),
         )
-        owned = {m["metadata"]["name"]: _slim(m) for m in maps if is_owned(m, owner)}
+        owned = {m["metadata"]["name"]: m for m in maps if is_owned(m, owner)}
         loose = [obj for obj in (service, budget, seen.routes) if obj and not is_owned(obj, owner)]
         return replace(
             seen,
             routes=seen.routes if seen.routes and is_owned(seen.routes, owner) else None,
             config_maps=owned,
-            deployments={d["metadata"]["name"]: _slim(d) for d in deployments if is_owned(d, owner)},
-            service=_slim(service) if service else None,
-            budget=_slim(budget) if budget else None,
+            deployments={d["metadata"]["name"]: d for d in deployments if is_owned(d, owner)},
+            service=service,
+            budget=budget,
             pods=tuple(_slim_pod(pod) for pod in pods if not pod["metadata"].get("deletionTimestamp")),
             slots=await self._read_slots(owner, owned),
             taken=tuple(f"{obj['kind']} {obj['metadata']['name']}" for obj in loose),
@@ -156,7 +156,7 @@ class Reader:
         return replace(
             seen,
             revisions={revision: record for revision, (record, _) in known.items()},
-            revision_objects={revision: _slim(obj) for revision, (_, obj) in known.items()},
+            revision_objects={revision: obj for revision, (_, obj) in known.items()},
             rollouts=rollouts,
             artifact=artifact,
             source=source,
@@ -166,7 +166,7 @@ class Reader:
         if not needed:
             return None
         found = await self._client.list_(DSPYROLLOUTS, owner.namespace, labels=labels)
-        return tuple(_slim(obj) for obj in found if is_owned(obj, owner))
+        return tuple(obj for obj in found if is_owned(obj, owner))
 
     async def _read_slots(self, owner: Owner, owned: Mapping[str, Object]) -> tuple[str, ...]:
         slots = [owned.get(names.slot_name(owner.name, slot)) for slot in range(names.SLOTS)]
@@ -194,16 +194,10 @@ class Reader:
         return Input(source.config_map.name, "", digest)
 
 
-def _slim(obj: Object) -> Object:
-    """Without `managedFields`: half of an object, and a snapshot is kept for every open attempt."""
-    obj["metadata"].pop("managedFields", None)
-    return obj
-
-
 def _slim_pod(pod: Object) -> Object:
     """What is asked of a pod: who it is, its annotations and its conditions."""
     conditions = (pod.get("status") or {}).get("conditions") or []
-    return {"metadata": _slim(pod)["metadata"], "status": {"conditions": conditions}}
+    return {"metadata": pod["metadata"], "status": {"conditions": conditions}}
 
 
 def _parse(deployment: Object) -> tuple[DSPyDeployment | None, InvalidSpec | None]:
