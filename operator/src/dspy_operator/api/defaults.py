@@ -7,7 +7,8 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import Final, TypeVar
 
-from dspy_operator.api.metric import MetricSpec, MetricType, OnMissing, ScoreChoice
+from dspy_operator.api.choices import Approval, MetricType, Mode, OnDeadline, OnMissing
+from dspy_operator.api.metric import MetricSpec, ScoreChoice
 from dspy_operator.api.quantities import (
     format_percent,
     format_points,
@@ -17,7 +18,7 @@ from dspy_operator.api.quantities import (
 )
 from dspy_operator.api.rollout import FilledAnalysis, FilledMetric, FilledStep, FilledStrategy
 from dspy_operator.api.spec import DeploymentSpec
-from dspy_operator.api.strategy import Analysis, Approval, Canary, Mode, OnDeadline, Step
+from dspy_operator.api.strategy import Analysis, Canary, Step
 
 INTERVAL: Final = parse_duration("30s")
 CONFIDENCE: Final = Decimal("0.95")

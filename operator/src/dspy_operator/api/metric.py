@@ -7,6 +7,7 @@ from typing import Annotated, Final
 
 from pydantic import Field, StringConstraints
 
+from dspy_operator.api.choices import MetricType, OnMissing
 from dspy_operator.api.fields import Model, rules
 from dspy_operator.api.quantities import (
     AMOUNT_PATTERN,
@@ -28,16 +29,6 @@ MetricName = Annotated[str, StringConstraints(max_length=40, pattern=r"^[a-z]([-
 SeriesName = Annotated[str, StringConstraints(max_length=128, pattern=r"^[a-zA-Z_][a-zA-Z0-9_]*_total$")]
 
 
-class MetricType(StrEnum):
-    """What a metric measures."""
-
-    SCORE = "Score"
-    LATENCY_P95 = "LatencyP95"
-    ERROR_RATE = "ErrorRate"
-    RATIO = "Ratio"
-    COST_PER_REQUEST = "CostPerRequest"
-
-
 class ScoreChoice(StrEnum):
     """Which scores are read."""
 
@@ -45,13 +36,6 @@ class ScoreChoice(StrEnum):
     FUNCTION = "Function"
     JUDGE = "Judge"
     FEEDBACK = "Feedback"
-
-
-class OnMissing(StrEnum):
-    """What happens while a metric has no sample."""
-
-    HOLD = "Hold"
-    SKIP = "Skip"
 
 
 _METRIC_RULES: Final = rules(

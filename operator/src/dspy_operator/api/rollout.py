@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, StringConstraints, ValidationError
 
+from dspy_operator.api.choices import Approval, Mode, OnDeadline, OnMissing
 from dspy_operator.api.fields import (
     Attribute,
     Model,
@@ -15,11 +16,10 @@ from dspy_operator.api.fields import (
     Word,
     rules,
 )
-from dspy_operator.api.metric import MetricSpec, OnMissing
+from dspy_operator.api.metric import MetricSpec
 from dspy_operator.api.quantities import Confidence, Duration
 from dspy_operator.api.spec import ObjectMeta, build_invalid
 from dspy_operator.api.status import ChildName, HandledCommands, Version
-from dspy_operator.api.strategy import Approval, Mode, OnDeadline
 
 MAX_RECORD = 65_536
 JsonText = Annotated[str, StringConstraints(max_length=MAX_RECORD)]

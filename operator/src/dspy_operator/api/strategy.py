@@ -8,6 +8,7 @@ from typing import Final
 
 from pydantic import Field
 
+from dspy_operator.api.choices import Approval, Mode, OnDeadline
 from dspy_operator.api.fields import Attribute, KeyRef, Model, rules
 from dspy_operator.api.metric import MetricSpec
 from dspy_operator.api.quantities import (
@@ -16,29 +17,6 @@ from dspy_operator.api.quantities import (
     Percent,
     Score,
 )
-
-
-class Mode(StrEnum):
-    """What decides at a look."""
-
-    EVIDENCE = "Evidence"
-    THRESHOLD = "Threshold"
-
-
-class OnDeadline(StrEnum):
-    """What ends a step that is still undecided at its deadline."""
-
-    THRESHOLD = "Threshold"
-    HOLD = "Hold"
-    PROMOTE = "Promote"
-    ROLLBACK = "Rollback"
-
-
-class Approval(StrEnum):
-    """Whether a person must open the gate of a step."""
-
-    AUTO = "Auto"
-    MANUAL = "Manual"
 
 
 class OnNewRevision(StrEnum):

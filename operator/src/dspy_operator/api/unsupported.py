@@ -1,6 +1,7 @@
 """Fields of the contract that this version does not carry out: refused at runtime by name, never ignored."""
 
-from dspy_operator.api.metric import MetricSpec, MetricType
+from dspy_operator.api.choices import MetricType
+from dspy_operator.api.metric import MetricSpec
 from dspy_operator.api.spec import DeploymentSpec, Isolation, Scoring, Traffic
 from dspy_operator.api.strategy import Canary, Strategy
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from dspy_operator.api.names import Command
 from dspy_operator.api.reasons import Reason
 from dspy_operator.rollout.actions import Decision, Notice, SetSplit
-from dspy_operator.rollout.ending import build_next
+from dspy_operator.rollout.ending import build_next, get_rollout
 from dspy_operator.rollout.judging import Action
 from dspy_operator.rollout.judging import Reason as Rule
 from dspy_operator.rollout.model import (
@@ -39,7 +39,7 @@ def is_in_effect(seen: Observation) -> bool:
 
 def it_is_preparing(seen: Observation) -> Decision | None:
     """The pods load the program at weight 0; when every one has it, the first step begins."""
-    rollout = _get_rollout(seen)
+    rollout = get_rollout(seen)
     if rollout.record.phase is not Phase.PREPARING:
         return None
     if rollout.record.started_at is None:
@@ -62,7 +62,7 @@ def it_is_preparing(seen: Observation) -> Decision | None:
 
 def a_person_promotes(seen: Observation) -> Decision | None:
     """`promote`: the next step now, once the table is at this one; at 100 % it ends the bake."""
-    rollout = _get_rollout(seen)
+    rollout = get_rollout(seen)
     order = find_order(seen, *_PROMOTING_ORDERS)
     if order is None or not is_in_effect(seen):
         return None
@@ -78,7 +78,7 @@ def a_person_promotes(seen: Observation) -> Decision | None:
 
 def the_weight_takes_effect(seen: Observation) -> Decision | None:
     """The step's clock starts when the last ready pod was seen to use the new table."""
-    rollout = _get_rollout(seen)
+    rollout = get_rollout(seen)
     if rollout.record.phase is not Phase.STEPPING or rollout.record.effective_at is not None:
         return None
     at = seen.confirmation.at
@@ -104,7 +104,7 @@ def _wait_for_reference() -> Decision:
 
 def it_is_promoting(seen: Observation) -> Decision | None:
     """100 % is set; when every pod uses it the bake begins."""
-    rollout = _get_rollout(seen)
+    rollout = get_rollout(seen)
     if rollout.record.phase is not Phase.PROMOTING:
         return None
     at = seen.confirmation.at or (seen.now if seen.confirmation.presumed else None)
@@ -133,7 +133,7 @@ def it_is_promoting(seen: Observation) -> Decision | None:
 
 def it_is_held(seen: Observation) -> Decision | None:
     """A person holds it, or the spec cannot be read: no record goes forward. Clocks start again at the resume."""
-    rollout = _get_rollout(seen)
+    rollout = get_rollout(seen)
     held, record = is_held(seen), rollout.record
     if held is record.held:
         return _hold(seen) if held else None
@@ -166,7 +166,7 @@ def it_is_held(seen: Observation) -> Decision | None:
 
 def the_gate_is_open(seen: Observation) -> Decision | None:
     """The judge says advance or promote; a fast attempt only waits for its bake."""
-    rollout = _get_rollout(seen)
+    rollout = get_rollout(seen)
     record, verdict = rollout.record, seen.judging.verdict
     if record.phase is Phase.BAKING and rollout.fast:
         return _bake_fast(seen, rollout)
@@ -181,7 +181,7 @@ def the_gate_is_open(seen: Observation) -> Decision | None:
 
 def it_goes_on(seen: Observation) -> Decision:
     """Nothing to decide yet: say why, and keep what was measured."""
-    rollout = _get_rollout(seen)
+    rollout = get_rollout(seen)
     record, judging = rollout.record, seen.judging
     known = judging.verdict or judging.last
     if judging.verdict is None and isinstance(judging.look, Unmeasured):
@@ -219,7 +219,7 @@ def _advance(
     seen: Observation, step: int, why: str, orders: Iterable[Order] = (), reason: str | None = None
 ) -> Decision:
     """Record the next step and set its weight in the same pass: the canary is ready."""
-    rollout = _get_rollout(seen)
+    rollout = get_rollout(seen)
     weight = rollout.plan.weights[step - 1]
     phase = Phase.PROMOTING if weight >= FULL else Phase.STEPPING
     shown = reason or (Reason.PROMOTING if phase is Phase.PROMOTING else Reason.STEP_ADVANCED)
@@ -257,7 +257,7 @@ def _with_split(seen: Observation, rollout: Rollout, record: RolloutRecord, noti
 
 
 def _promote(seen: Observation, why: str, orders: Iterable[Order] = ()) -> Decision:
-    rollout = _get_rollout(seen)
+    rollout = get_rollout(seen)
     message = f"Revision {rollout.to.revision} is stable now: {why}"
     changed = replace(
         rollout.record,
@@ -281,7 +281,7 @@ def _promote(seen: Observation, why: str, orders: Iterable[Order] = ()) -> Decis
 
 
 def _hold(seen: Observation) -> Decision:
-    rollout = _get_rollout(seen)
+    rollout = get_rollout(seen)
     if isinstance(seen.target, Refusal):
         return Decision(
             seen.target.reason,
@@ -301,14 +301,8 @@ def _hold(seen: Observation) -> Decision:
 
 
 def _describe_loading(seen: Observation) -> str:
-    rollout = _get_rollout(seen)
+    rollout = get_rollout(seen)
     load = seen.capacity.loads.get(rollout.to.revision)
     if load is None or load.state is LoadState.UNKNOWN:
         return "Waiting to see in Prometheus whether the pods have loaded the program"
     return f"The pods are loading program {rollout.to.sha256[:12]}"
-
-
-def _get_rollout(seen: Observation) -> Rollout:
-    if seen.rollout is None:
-        raise AssertionError("this rule needs an open attempt")
-    return seen.rollout

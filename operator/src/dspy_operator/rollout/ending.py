@@ -35,6 +35,17 @@ _NOTICES = {
 }
 
 
+def get_rollout(seen: Observation) -> Rollout:
+    """The open attempt.
+
+    Raises:
+        AssertionError: a rule for open attempts was asked without one.
+    """
+    if seen.rollout is None:
+        raise AssertionError("this rule needs an open attempt")
+    return seen.rollout
+
+
 def build_next(seen: Observation, rollout: Rollout, changed: RolloutRecord) -> RolloutRecord:
     """The changed record as the next decision: numbered, and with a line in its history."""
     number = rollout.record.number + 1
@@ -54,7 +65,7 @@ def build_roll_back(
     seen: Observation, outcome: Phase, reason: Reason | str, message: str, orders: Iterable[Order] = ()
 ) -> Decision:
     """Record RollingBack with its outcome and send everything to stable in the same pass."""
-    rollout = _get_rollout(seen)
+    rollout = get_rollout(seen)
     changed = replace(
         rollout.record,
         phase=Phase.ROLLING_BACK,
@@ -124,7 +135,7 @@ def _is_forged(record: RolloutRecord) -> bool:
 
 def the_phase_is_unknown(seen: Observation) -> Decision | None:
     """Another version of the operator wrote this record: hold, touch nothing."""
-    rollout = _get_rollout(seen)
+    rollout = get_rollout(seen)
     if rollout.known:
         return None
     return Decision(
@@ -134,7 +145,7 @@ def the_phase_is_unknown(seen: Observation) -> Decision | None:
 
 def it_is_rolling_back(seen: Observation) -> Decision | None:
     """Once the table gives the canary nothing, the attempt ends; confirmation is not waited for."""
-    rollout = _get_rollout(seen)
+    rollout = get_rollout(seen)
     record = rollout.record
     if record.phase is not Phase.ROLLING_BACK:
         return None
@@ -149,7 +160,7 @@ def it_is_rolling_back(seen: Observation) -> Decision | None:
 
 def the_attempt_is_over(seen: Observation) -> Decision | None:
     """Close: the deployment's record takes over the outcome, in one write."""
-    rollout = _get_rollout(seen)
+    rollout = get_rollout(seen)
     if not rollout.record.phase.is_end:
         return None
     record = _close(seen, rollout)
@@ -196,9 +207,3 @@ def _reject(record: DeploymentRecord, revision: str, reason: Reason | str, now: 
 
 
 _REJECTED = 20
-
-
-def _get_rollout(seen: Observation) -> Rollout:
-    if seen.rollout is None:
-        raise AssertionError("this rule needs an open attempt")
-    return seen.rollout

@@ -1,18 +1,8 @@
 """The frozen strategy of a DSPyRollout's spec, as decisions and the judge read it."""
 
-from dspy_operator.api.metric import MetricType as ApiMetricType
-from dspy_operator.api.rollout import FilledMetric, FilledStep, RolloutSpec
-from dspy_operator.api.strategy import Approval as ApiApproval
-from dspy_operator.rollout.judging import (
-    Approval,
-    MetricConfig,
-    MetricType,
-    Mode,
-    OnDeadline,
-    OnMissing,
-    RolloutConfig,
-    StepConfig,
-)
+from dspy_operator.api.choices import Approval, MetricType
+from dspy_operator.api.rollout import FilledMetric, FilledStep, FilledStrategy, RolloutSpec
+from dspy_operator.rollout.judging import MetricConfig, RolloutConfig, StepConfig
 from dspy_operator.rollout.model import Plan
 
 
@@ -23,25 +13,32 @@ def build_plan(spec: RolloutSpec) -> Plan:
         ValueError: numbers that make no test.
     """
     strategy = spec.strategy
-    bake = strategy.bake.total_seconds()
-    config = RolloutConfig(
+    return Plan(
+        weights=tuple(step.weight for step in strategy.steps),
+        manual=tuple(step.approval is Approval.MANUAL for step in strategy.steps),
+        bake=strategy.bake.total_seconds(),
+        ready_deadline=strategy.ready_deadline.total_seconds(),
+        config=build_config(strategy, is_sticky=bool(spec.user_header)),
+        series={m.name: m.series for m in strategy.analysis.metrics if m.series},
+        sources={m.name: m.source.value for m in strategy.analysis.metrics if m.source},
+    )
+
+
+def build_config(strategy: FilledStrategy, *, is_sticky: bool) -> RolloutConfig:
+    """What the judge goes by; `is_sticky`: users, not requests, are split.
+
+    Raises:
+        ValueError: numbers that make no test.
+    """
+    return RolloutConfig(
         steps=tuple(_build_step(step) for step in strategy.steps),
         metrics=tuple(_build_metric(metric) for metric in strategy.analysis.metrics),
         alpha=round(1 - float(strategy.analysis.confidence), 9),
         interval=strategy.analysis.interval.total_seconds(),
-        mode=Mode(strategy.analysis.mode),
-        on_deadline=OnDeadline(strategy.analysis.on_deadline),
-        bake=bake,
-        is_sticky=bool(spec.user_header),
-    )
-    return Plan(
-        weights=tuple(step.weight for step in strategy.steps),
-        manual=tuple(step.approval is ApiApproval.MANUAL for step in strategy.steps),
-        bake=bake,
-        ready_deadline=strategy.ready_deadline.total_seconds(),
-        config=config,
-        series={m.name: m.series for m in strategy.analysis.metrics if m.series},
-        sources={m.name: m.source.value for m in strategy.analysis.metrics if m.source},
+        mode=strategy.analysis.mode,
+        on_deadline=strategy.analysis.on_deadline,
+        bake=strategy.bake.total_seconds(),
+        is_sticky=is_sticky,
     )
 
 
@@ -51,21 +48,21 @@ def _build_step(step: FilledStep) -> StepConfig:
         min_duration=step.min_duration.total_seconds(),
         min_samples=step.min_samples,
         deadline=step.deadline.total_seconds() or None,
-        approval=Approval(step.approval),
+        approval=step.approval,
     )
 
 
 def _build_metric(metric: FilledMetric) -> MetricConfig:
     tolerance, floor, ceiling = metric.tolerance_fraction, metric.floor, metric.ceiling
-    relative = metric.type in {ApiMetricType.SCORE, ApiMetricType.ERROR_RATE, ApiMetricType.RATIO}
+    relative = metric.type in {MetricType.SCORE, MetricType.ERROR_RATE, MetricType.RATIO}
     return MetricConfig(
         name=metric.name,
-        type=MetricType(metric.type),
+        type=metric.type,
         margin=float(metric.margin or 0),
         tolerance=float(tolerance) if tolerance is not None and relative else None,
         min_samples=metric.min_samples,
         dry_run=metric.dry_run,
         min=None if floor is None else float(floor),
         max=None if ceiling is None else float(ceiling),
-        on_missing=OnMissing(metric.on_missing),
+        on_missing=metric.on_missing,
     )

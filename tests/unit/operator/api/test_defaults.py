@@ -9,11 +9,11 @@ import pytest
 from tests.unit.operator.api.examples import changed, minimal, whole
 
 from dspy_operator.api import defaults
+from dspy_operator.api.choices import Approval, MetricType, Mode, OnDeadline, OnMissing
 from dspy_operator.api.crd import build_crds
-from dspy_operator.api.metric import MetricType, OnMissing, ScoreChoice
+from dspy_operator.api.metric import ScoreChoice
 from dspy_operator.api.quantities import format_duration, parse_duration
 from dspy_operator.api.spec import DeploymentSpec, parse_deployment
-from dspy_operator.api.strategy import Approval, Mode, OnDeadline
 
 
 def spec_of(resource: dict[str, object]) -> DeploymentSpec:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.operator.api.examples import changed, minimal, whole
 
-from dspy_operator.api.metric import MetricType
+from dspy_operator.api.choices import MetricType
 from dspy_operator.api.quantities import parse_duration
 from dspy_operator.api.rollout import parse_rollout
 from dspy_operator.api.spec import parse_deployment

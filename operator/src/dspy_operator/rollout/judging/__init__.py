@@ -3,14 +3,10 @@
 `start`, `enter_step`, `judge`, `enter_bake` and `resume` are the walk; `record` keeps it for replay.
 """
 
+from dspy_operator.api.choices import Approval, MetricType, Mode, OnDeadline, OnMissing
 from dspy_operator.rollout.judging.config import (
     UNKNOWN_REFERENCE,
-    Approval,
     MetricConfig,
-    MetricType,
-    Mode,
-    OnDeadline,
-    OnMissing,
     Reference,
     RolloutConfig,
     StepConfig,

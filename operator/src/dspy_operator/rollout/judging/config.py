@@ -5,53 +5,14 @@ Filled by the shell from a DSPyRollout's spec; read by every room of `judging`.
 
 import math
 from dataclasses import dataclass
-from enum import StrEnum
+
+from dspy_operator.api.choices import Approval, MetricType, Mode, OnDeadline, OnMissing
 
 DAY = 86_400.0
 """Seconds; the least deadline of a step that names none."""
 
 DEFAULT_TOLERANCE = 0.6
 """The part of the margin on either side of it where both answers are right."""
-
-
-class MetricType(StrEnum):
-    """What a metric measures; the values are those of `spec.strategy.canary.analysis.metrics[].type`."""
-
-    SCORE = "Score"
-    LATENCY_P95 = "LatencyP95"
-    ERROR_RATE = "ErrorRate"
-    RATIO = "Ratio"
-    COST_PER_REQUEST = "CostPerRequest"
-
-
-class Mode(StrEnum):
-    """By evidence, or by the literal rule at every look."""
-
-    EVIDENCE = "Evidence"
-    THRESHOLD = "Threshold"
-
-
-class OnDeadline(StrEnum):
-    """What ends a step that its deadline finds undecided."""
-
-    THRESHOLD = "Threshold"
-    HOLD = "Hold"
-    PROMOTE = "Promote"
-    ROLLBACK = "Rollback"
-
-
-class OnMissing(StrEnum):
-    """What a metric without one sample in the step does to the gate."""
-
-    HOLD = "Hold"
-    SKIP = "Skip"
-
-
-class Approval(StrEnum):
-    """Whether an open gate waits for a person."""
-
-    AUTO = "Auto"
-    MANUAL = "Manual"
 
 
 @dataclass(frozen=True, slots=True)

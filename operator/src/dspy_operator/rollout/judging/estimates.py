@@ -3,7 +3,8 @@
 Read by `readings`; the same numbers are what people see as `drop`.
 """
 
-from dspy_operator.rollout.judging.config import MetricConfig, MetricType
+from dspy_operator.api.choices import MetricType
+from dspy_operator.rollout.judging.config import MetricConfig
 from dspy_operator.rollout.judging.latency import SLOW_SHARE
 from dspy_operator.rollout.judging.state import StepTotals
 

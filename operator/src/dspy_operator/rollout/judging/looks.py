@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from dspy_operator.rollout.judging.config import MetricType
+from dspy_operator.api.choices import MetricType
 
 DIGITS = 6
 """Decimals that are judged and recorded: what is written is what was judged."""

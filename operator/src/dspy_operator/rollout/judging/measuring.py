@@ -7,8 +7,9 @@ import functools
 from collections.abc import Sequence
 from dataclasses import replace
 
+from dspy_operator.api.choices import MetricType
 from dspy_operator.rollout.judging import cost, latency
-from dspy_operator.rollout.judging.config import MetricConfig, MetricType, Reference
+from dspy_operator.rollout.judging.config import MetricConfig, Reference
 from dspy_operator.rollout.judging.dispersion import build_dispersion, build_step_dispersion
 from dspy_operator.rollout.judging.engine import (
     Null,

@@ -6,7 +6,8 @@ Built once a look by `sequence`; `rules` decides on them, `wording` says them.
 import math
 from dataclasses import dataclass
 
-from dspy_operator.rollout.judging.config import MetricConfig, MetricType, OnMissing, RolloutConfig
+from dspy_operator.api.choices import MetricType, OnMissing
+from dspy_operator.rollout.judging.config import MetricConfig, RolloutConfig
 from dspy_operator.rollout.judging.engine import get_ln_mean_exp
 from dspy_operator.rollout.judging.estimates import find_drop, is_beyond_limits, is_beyond_margin
 from dspy_operator.rollout.judging.measuring import get_rollback_width

@@ -5,7 +5,7 @@ The last station of a look.
 
 import math
 
-from dspy_operator.rollout.judging.config import MetricType, Mode
+from dspy_operator.api.choices import MetricType, Mode
 from dspy_operator.rollout.judging.plan import LOOKS, Arms, find_samples_to_promote, find_samples_to_roll_back
 from dspy_operator.rollout.judging.readings import Reading, get_rollout_ln_e, list_readings
 from dspy_operator.rollout.judging.rules import Finding, LookKind, get_finding

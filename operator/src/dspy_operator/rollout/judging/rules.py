@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import assert_never
 
-from dspy_operator.rollout.judging.config import Approval, Mode, OnDeadline, StepConfig
+from dspy_operator.api.choices import Approval, Mode, OnDeadline
+from dspy_operator.rollout.judging.config import StepConfig
 from dspy_operator.rollout.judging.readings import Reading, get_rollout_ln_e, list_deciding
 from dspy_operator.rollout.judging.sample_ratio import LN_ALARM, get_ratio_ln_e
 from dspy_operator.rollout.judging.state import State

@@ -5,7 +5,7 @@ ASCII signs only: the text ends up in terminals, conditions and events.
 
 import math
 
-from dspy_operator.rollout.judging.config import MetricType
+from dspy_operator.api.choices import MetricType
 from dspy_operator.rollout.judging.estimates import get_level
 from dspy_operator.rollout.judging.readings import Reading, list_deciding
 from dspy_operator.rollout.judging.rules import Finding
