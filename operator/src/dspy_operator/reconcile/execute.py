@@ -54,7 +54,8 @@ from dspy_operator.traffic.table import AFTER_A_LOSS, build_table, read_headers
 class Executor:
     """Carries out actions.
 
-    `check` is called before every write and raises when this process may not write any more.
+    `check` is called before every write (the pods' annotations apart, which anybody may repeat) and raises when this
+    process may not write any more.
     """
 
     def __init__(self, client: Client, programs: Programs, check: Callable[[], None]) -> None:
@@ -72,7 +73,6 @@ class Executor:
             Transient: it may work later.
             Permanent: the API server refuses it.
         """
-        self._check()
         match action:
             case CreateRevision():
                 await self._create_revision(action, snapshot, given)
@@ -195,6 +195,7 @@ class Executor:
         if live is not None and is_open and children.is_spec_newer(live, wanted):
             replicas = {"spec": {"replicas": wanted["spec"]["replicas"]}}
             version = live["metadata"]["resourceVersion"]
+            self._check()
             await self._client.merge(
                 DEPLOYMENTS, snapshot.owner.namespace, name, replicas, resource_version=version
             )
@@ -213,9 +214,9 @@ class Executor:
 
     async def _put(self, resource: Resource, wanted: Manifest, live: Object | None) -> Object:
         """Create what is missing, apply over what was read."""
-        self._check()
         if live is None:
             return await self._create(resource, wanted)
+        self._check()
         meta = live["metadata"]
         return await self._client.apply(
             resource, wanted, uid=meta["uid"], resource_version=meta["resourceVersion"]
@@ -223,6 +224,7 @@ class Executor:
 
     async def _create(self, resource: Resource, wanted: Manifest) -> Object:
         """Create, and tell somebody else's object of that name from our own that is new."""
+        self._check()
         meta = wanted["metadata"]
         try:
             return await self._client.create(resource, wanted)
@@ -238,6 +240,7 @@ class Executor:
             raise
 
     async def _delete(self, resource: Resource, obj: Object) -> None:
+        self._check()
         meta = obj["metadata"]
         await self._client.delete(
             resource,

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from dspy_operator.api.names import ScoreSource
 from dspy_operator.api.rollout import DSPyRollout
-from dspy_operator.metrics.looks import Bases, LookPlan, find_source, list_les, take_bases, take_look
+from dspy_operator.metrics.looks import LookPlan, find_source, list_les, take_bases, take_look
 from dspy_operator.metrics.readings import Interest, Reading
 from dspy_operator.reconcile.memory import Memory
 from dspy_operator.reconcile.snapshot import Snapshot
@@ -19,15 +19,17 @@ SOURCES = {"Function": ScoreSource.METRIC, "Judge": ScoreSource.JUDGE, "Feedback
 def find_saved(parsed: DSPyRollout, memory: Memory) -> Analysis | None:
     """The test as the record has it; replayed only when the record is not the one that we wrote.
 
+    Then another process wrote it, or we did and the answer was lost: what memory holds does not continue it and is
+    dropped. Its bases are found again in Prometheus' past, as after a restart.
+
     Raises:
         ValueError: the record is of another version.
     """
-    text = parsed.status.looks
-    if not text:
-        return None
-    if text != memory.saved_text or memory.saved is None or memory.attempt != parsed.metadata.uid:
-        memory.forget_attempt(parsed.metadata.uid)
-        memory.saved, memory.saved_text = Analysis.from_text(text), text
+    text = parsed.status.looks or ""
+    memory.forget_attempt(parsed.metadata.uid)
+    if text != memory.saved_text:
+        memory.forget_test()
+        memory.saved, memory.saved_text = Analysis.from_text(text) if text else None, text
     return memory.saved
 
 
@@ -53,7 +55,7 @@ def build_judging(
         return known
     key = (snapshot.owner.namespace, snapshot.owner.name)
     plan = build_look_plan(rollout, analysis, table, reading, key, memory)
-    look, _ = take_look(memory.bases, reading, key, plan, ready)
+    look, memory.following = take_look(memory.bases, reading, key, plan, ready)
     return replace(known, look=look)
 
 
@@ -65,34 +67,13 @@ def _find_last(memory: Memory, rollout: Rollout) -> Verdict | None:
     )
 
 
-def step_bases(
-    snapshot: Snapshot,
-    memory: Memory,
-    reading: Reading,
-    rollout: Rollout,
-    table: Table,
-    ready: frozenset[str],
-) -> None:
-    """The reading was judged (or began a step): the next look starts at it."""
-    analysis = memory.analysis
-    key = (snapshot.owner.namespace, snapshot.owner.name)
-    if analysis is None:
-        return
-    plan = build_look_plan(rollout, analysis, table, reading, key, memory)
-    if memory.bases is None:
-        memory.bases = take_bases(reading, key, plan)
-    else:
-        _, memory.bases = take_look(memory.bases, reading, key, plan, ready)
-    memory.judged_at = reading.t
-
-
 def start_bases(
     snapshot: Snapshot, memory: Memory, reading: Reading, rollout: Rollout, analysis: Analysis, table: Table
-) -> Bases:
-    """Where the first look of a step, or of this process, begins."""
+) -> None:
+    """Where the first look of a step, or of this process, begins: what that reading counted is behind it."""
     key = (snapshot.owner.namespace, snapshot.owner.name)
     memory.bases = take_bases(reading, key, build_look_plan(rollout, analysis, table, reading, key, memory))
-    return memory.bases
+    memory.judged_at = reading.t
 
 
 def build_look_plan(

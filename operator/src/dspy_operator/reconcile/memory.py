@@ -79,9 +79,10 @@ class Memory:
     """One resource.
 
     `analysis` is the newest, at most a checkpoint ahead of what is written; `saved` is what `saved_text` on the API
-    server says. `dirty`: something happened in the cluster since `snapshot` was read, at `read_at`. `shown_reason` is
-    what the status says, `conflicts` how often in a row somebody else wrote first. `p95` by revision in seconds;
-    `sources` are the scores that this attempt reads.
+    server says. `bases` are those of the next look, `following` those after the look that is judged now. `dirty`:
+    something happened in the cluster since `snapshot` was read, at `read_at`. `shown_reason` is what the status says,
+    `conflicts` how often in a row somebody else wrote first. `p95` by revision in seconds; `sources` are the scores
+    that this attempt reads.
     """
 
     dirty: bool = True
@@ -95,6 +96,7 @@ class Memory:
     saved: Analysis | None = None
     saved_text: str = ""
     bases: Bases | None = None
+    following: Bases | None = None
     judged_at: float = 0.0
     checkpoint_at: float = 0.0
     refreshing: Refreshing = field(default_factory=Refreshing)
@@ -115,7 +117,12 @@ class Memory:
         """Another attempt is open, or none: its test and bases are its own."""
         if uid != self.attempt:
             self.attempt = uid
-            self.analysis = self.verdict = self.saved = self.bases = None
-            self.saved_text = ""
+            self.forget_test()
             self.sources = {}
-            self.judged_at = self.checkpoint_at = 0.0
+            self.checkpoint_at = 0.0
+
+    def forget_test(self) -> None:
+        """The record has gone another way than this process knows."""
+        self.analysis = self.verdict = self.saved = self.bases = self.following = None
+        self.saved_text = ""
+        self.judged_at = 0.0

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from dspy_operator.errors import Conflict, LostAnswer, OperatorError, Permanent, Transient
 from dspy_operator.metrics.readings import IdleReading, Reading
-from dspy_operator.reconcile import looks, pods
+from dspy_operator.reconcile import looks
 from dspy_operator.reconcile.clock import ServerClock
 from dspy_operator.reconcile.execute import Executor
 from dspy_operator.reconcile.memory import Given, Memory, Version, get_version
@@ -198,9 +198,11 @@ class Reconciler:
             and memory.snapshot is not None
             and now - memory.read_at < self._timing.open_resync
         ):
-            seen, decision = self._glance(key, memory, memory.snapshot)
+            given = self._build_given(key)
+            seen, decision = _glance(memory, memory.snapshot, given)
             if not _wants_a_write(decision) and str(decision.reason) == memory.shown_reason:
-                self._follow(key, memory, seen, decision)
+                _step_test(memory, seen, decision, given)
+                self._follow(key, memory, seen)
                 return self._find_wait(memory, seen, decision)
         memory.dirty = False
         snapshot = await self._parts.reader.find(key)
@@ -225,29 +227,26 @@ class Reconciler:
             seen = build_observation(snapshot, memory, given)
         decision = decide(seen)
         await self._act(seen, decision, snapshot, memory, given)
-        self._follow(key, memory, seen, decision)
+        self._follow(key, memory, seen)
         self._parts.reporter.report(seen, decision, snapshot, memory)
         memory.shown_reason = str(decision.reason)
-        if _wants_a_write(decision) or _waits_unseen(seen, decision):
+        if (_wants_a_write(decision) and not _is_checkpoint(seen, decision)) or _waits_unseen(seen, decision):
             memory.dirty = True
         return self._find_wait(memory, seen, decision)
 
     async def _act(
         self, seen: Observation, decision: Decision, snapshot: Snapshot, memory: Memory, given: Given
     ) -> None:
-        """The record first, then the effect, then what people see."""
-        if not self._parts.leads.is_valid():
-            raise Transient("this process does not hold the Lease", retry_after=1.0)
+        """The record first, then the effect, then what people see.
+
+        The test follows the record at once: it must not fall behind it when the effect fails.
+        """
         await self._parts.recorder.record(seen, decision, snapshot, memory)
+        _step_test(memory, seen, decision, given)
         if decision.action is not None:
             await self._parts.executor.execute(decision.action, seen, snapshot, memory, given)
         if decision.wait != 0 and decision.action is None:
             await self._parts.recorder.show(seen, decision, snapshot, memory, given)
-
-    def _glance(self, key: Key, memory: Memory, snapshot: Snapshot) -> tuple[Observation, Decision]:
-        """Decide on the last snapshot: enough to see that a reading changes nothing, never enough to write."""
-        seen = build_observation(snapshot, memory, self._build_given(key))
-        return seen, decide(seen)
 
     def _build_given(self, key: Key) -> Given:
         return Given(
@@ -293,14 +292,12 @@ class Reconciler:
             return True
         return False
 
-    def _follow(self, key: Key, memory: Memory, seen: Observation, decision: Decision) -> None:
-        """After a pass: the test goes on from here, and Prometheus is asked for what the next pass needs."""
+    def _follow(self, key: Key, memory: Memory, seen: Observation) -> None:
+        """After a pass: Prometheus is asked for what the next one needs."""
         rollout = seen.rollout
         reading = self._parts.sampler.get_latest(key)
         if isinstance(reading, Reading):
             self._parts.reporter.measure_rollback(key, seen, memory, reading)
-        if decision.analysis is not None:
-            self._step_test(key, memory, seen, decision)
         if seen.confirmation.at is None or (rollout and rollout.record.phase in _CONFIRMING):
             interest = looks.build_interest(key, rollout, memory.analysis)
             waited = self._parts.clock.now() - memory.refreshing.since
@@ -312,23 +309,6 @@ class Reconciler:
             self._parts.sampler.want(interest, max(rollout.plan.config.interval, self._timing.tick))
         else:
             self._parts.sampler.drop(key)
-
-    def _step_test(self, key: Key, memory: Memory, seen: Observation, decision: Decision) -> None:
-        reading = self._parts.sampler.get_latest(key)
-        entered = decision.rollout is not None and seen.judging.analysis is not decision.analysis
-        judged = decision.verdict is not None
-        memory.analysis = decision.analysis
-        memory.verdict = decision.verdict or memory.verdict
-        snapshot, rollout, table = memory.snapshot, seen.rollout, seen.table
-        if not isinstance(reading, Reading) or snapshot is None or rollout is None or table is None:
-            return
-        if memory.bases is None or (entered and not judged):
-            if memory.analysis is not None:
-                looks.start_bases(snapshot, memory, reading, rollout, memory.analysis, table)
-                memory.judged_at = reading.t
-        elif judged:
-            ready = pods.list_ready_pods(snapshot, rollout.origin)
-            looks.step_bases(snapshot, memory, reading, rollout, table, ready)
 
     def _find_wait(self, memory: Memory, seen: Observation, decision: Decision) -> float:
         wait = self._find_own_wait(seen, decision)
@@ -355,6 +335,37 @@ class Reconciler:
 
 
 _CONFIRMING = frozenset({"Preparing", "Promoting"})
+
+
+def _glance(memory: Memory, snapshot: Snapshot, given: Given) -> tuple[Observation, Decision]:
+    """Decide on the last snapshot: enough to see that a reading changes nothing, never enough to write."""
+    seen = build_observation(snapshot, memory, given)
+    return seen, decide(seen)
+
+
+def _step_test(memory: Memory, seen: Observation, decision: Decision, given: Given) -> None:
+    """The test and the bases of its next look after this pass, by the reading that was decided on."""
+    if decision.analysis is None:
+        return
+    entered = decision.rollout is not None and seen.judging.analysis is not decision.analysis
+    judged = decision.verdict is not None
+    memory.analysis = decision.analysis
+    memory.verdict = decision.verdict or memory.verdict
+    snapshot, rollout, table, reading = memory.snapshot, seen.rollout, seen.table, given.reading
+    if not isinstance(reading, Reading) or snapshot is None or rollout is None or table is None:
+        return
+    if memory.bases is None or (entered and not judged):
+        looks.start_bases(snapshot, memory, reading, rollout, decision.analysis, table)
+    elif judged and memory.following is not None:
+        memory.bases, memory.judged_at = memory.following, reading.t
+
+
+def _is_checkpoint(seen: Observation, decision: Decision) -> bool:
+    """Whether the attempt only noted its evidence: the answer to that is in the snapshot, which is still live."""
+    before, after = seen.rollout, decision.rollout
+    if decision.action is not None or decision.deployment is not None or before is None or after is None:
+        return False
+    return (after.phase, after.step) == (before.record.phase, before.record.step)
 
 
 def _wants_a_write(decision: Decision) -> bool:
