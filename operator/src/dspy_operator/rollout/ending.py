@@ -106,7 +106,7 @@ def the_record_is_lost(seen: Observation) -> Decision | None:
         return Decision(Reason.RECORD_LOST, message, action=SetSplit(split, "", 0), wait=REFRESH_WAIT)
     handled = build_handled(seen.record.handled, _list_spent(seen, Phase.ABORTED))
     record = replace(seen.record, pointer=None, handled=handled)
-    record = _reject(record, pointer.revision, Reason.RECORD_LOST, seen.now)
+    record = _reject(seen, record, pointer.revision, Reason.RECORD_LOST, message)
     return Decision(
         Reason.RECORD_LOST,
         message,
@@ -185,10 +185,11 @@ def _close(seen: Observation, rollout: Rollout) -> DeploymentRecord:
             stable = Stable(rollout.to.revision, rollout.to.sha256, format_time(seen.now))
             record = replace(record, stable=stable, rejected=())
             if source != rollout.to.revision:
-                return _reject(record, source, Reason.UNDONE, seen.now)
+                message = f"Undone by a person: back to revision {rollout.to.revision}"
+                return _reject(seen, record, source, Reason.UNDONE, message)
             return record
         case Phase.ROLLED_BACK | Phase.ABORTED:
-            return _reject(record, rollout.to.revision, rollout.record.reason, seen.now)
+            return _reject(seen, record, rollout.to.revision, rollout.record.reason, rollout.record.message)
         case _:
             return record
 
@@ -201,9 +202,23 @@ def _list_spent(seen: Observation, phase: Phase) -> list[Order]:
     return [order for order in seen.orders if order.command in spent]
 
 
-def _reject(record: DeploymentRecord, revision: str, reason: Reason | str, now: float) -> DeploymentRecord:
+def _reject(
+    seen: Observation, record: DeploymentRecord, revision: str, reason: Reason | str, message: str
+) -> DeploymentRecord:
+    """The record with the revision among the rejected ones, the newest last."""
     others = tuple(entry for entry in record.rejected if entry.revision != revision)
-    return replace(record, rejected=(*others, Rejected(revision, str(reason), format_time(now)))[-_REJECTED:])
+    entry = build_rejected(seen, revision, reason, message, seen.now)
+    return replace(record, rejected=(*others, entry)[-_REJECTED:])
+
+
+def build_rejected(
+    seen: Observation, revision: str, reason: Reason | str, message: str, at: float
+) -> Rejected:
+    """One rejected revision; its digest where it is still known."""
+    known = seen.revisions.get(revision) or (seen.rollout.to if seen.rollout else None)
+    sha256 = known.sha256 if known and known.revision == revision else ""
+    return Rejected(revision, str(reason), format_time(at), sha256, message[:_LONGEST_MESSAGE])
 
 
 _REJECTED = 20
+_LONGEST_MESSAGE = 300

@@ -16,6 +16,7 @@ from dspy_operator.rollout.actions import (
     RemoveWorkload,
 )
 from dspy_operator.rollout.clock import format_time
+from dspy_operator.rollout.ending import build_rejected
 from dspy_operator.rollout.model import (
     ArtifactState,
     Observation,
@@ -62,7 +63,10 @@ def _list_rejected(seen: Observation) -> Iterator[Rejected]:
     promoted = max((n for n, past in enumerate(attempts) if past.phase is Phase.PROMOTED), default=-1)
     failed = (past for past in attempts[promoted + 1 :] if past.phase in {Phase.ROLLED_BACK, Phase.ABORTED})
     latest = {past.to: past for past in failed}
-    return (Rejected(past.to, past.phase, format_time(past.ended_at)) for past in latest.values())
+    return (
+        build_rejected(seen, past.to, past.phase, f"Attempt {past.name} ended as {past.phase}", past.ended_at)
+        for past in latest.values()
+    )
 
 
 def stable_was_never_ready(seen: Observation) -> Decision | None:
@@ -217,7 +221,8 @@ def the_spec_is_rejected(seen: Observation) -> Decision | None:
     entry = next((entry for entry in seen.record.rejected if entry.revision == revision), None)
     if entry is None:
         return None
-    message = f"Revision {revision} was rejected ({entry.reason}) at {entry.at}; `retry` tries it again"
+    why = f": {entry.message.rstrip('.')}" if entry.message else ""
+    message = f"Revision {revision} was rejected at {entry.at} ({entry.reason}){why}; `retry` tries it again"
     reason = next((unfit for unfit in UNFIT if unfit == entry.reason), Reason.ROLLED_BACK)
     return Decision(reason, message, wait=None if is_settled(seen) else REFRESH_WAIT)
 

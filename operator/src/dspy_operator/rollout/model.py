@@ -62,11 +62,13 @@ class Stable:
 
 @dataclass(frozen=True)
 class Rejected:
-    """A revision that gets no traffic until `retry`, or until another one was promoted."""
+    """A revision that gets no traffic until `retry`, or until another one was promoted; the rest is for people."""
 
     revision: str
     reason: str
     at: str
+    sha256: str = ""
+    message: str = ""
 
 
 @dataclass(frozen=True)

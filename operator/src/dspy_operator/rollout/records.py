@@ -48,7 +48,10 @@ def read_deployment_record(status: DeploymentStatus) -> DeploymentRecord:
     stable, canary = status.stable, status.canary
     return DeploymentRecord(
         stable=Stable(stable.revision, stable.sha256, _text(stable.promoted_at)) if stable else None,
-        rejected=tuple(Rejected(r.revision, r.reason, _text(r.at)) for r in status.rejected or ()),
+        rejected=tuple(
+            Rejected(r.revision, r.reason, _text(r.at), r.sha256 or "", r.message or "")
+            for r in status.rejected or ()
+        ),
         pointer=Pointer(canary.revision, canary.source, canary.attempt, canary.rollout, canary.rollout_uid)
         if canary
         else None,
@@ -67,8 +70,7 @@ def build_deployment_record(record: DeploymentRecord) -> Wire:
             "version": short_digest(stable.sha256),
             "promotedAt": stable.promoted_at or None,
         },
-        "rejected": [{"revision": r.revision, "reason": r.reason, "at": r.at} for r in record.rejected]
-        or None,
+        "rejected": [_build_rejected(entry) for entry in record.rejected] or None,
         "canary": pointer
         and {
             "revision": pointer.revision,
@@ -79,6 +81,12 @@ def build_deployment_record(record: DeploymentRecord) -> Wire:
         },
         "handledCommands": _build_handled(record.handled),
     }
+
+
+def _build_rejected(entry: Rejected) -> Wire:
+    digest = {"sha256": entry.sha256, "version": short_digest(entry.sha256)} if entry.sha256 else {}
+    told = {"message": entry.message} if entry.message else {}
+    return {"revision": entry.revision, "reason": entry.reason, "at": entry.at} | digest | told
 
 
 def read_rollout_record(rollout: DSPyRollout, analysis: Analysis | None) -> RolloutRecord:

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.unit.operator.rollout.plans import build_plan
+from tests.unit.operator.rollout.telling import Teller
 from tests.unit.operator.rollout.world import DAWN, REFERENCE
 
 from dspy_operator.api.names import Command
@@ -51,7 +52,10 @@ def without_null(value: Any) -> Any:
 @settings(deadline=None)
 @given(
     stable=st.sampled_from([None, Stable(HASH, SHA), Stable(HASH, SHA, NOW)]),
-    rejected=st.lists(st.just(Rejected(HASH, "NotReady", NOW)), max_size=2).map(tuple),
+    rejected=st.lists(
+        st.sampled_from([Rejected(HASH, "NotReady", NOW), Rejected(HASH, "NotReady", NOW, SHA, "too slow")]),
+        max_size=2,
+    ).map(tuple),
     pointer=st.sampled_from([None, Pointer(HASH, HASH, 3, "triage-0123456789-3", "uid")]),
     handled=handled,
 )
@@ -61,6 +65,32 @@ def test_a_deployments_record_survives_the_wire(
     record = DeploymentRecord(stable, rejected, pointer, handled)
     wire = without_null(build_deployment_record(record))
     assert read_deployment_record(DeploymentStatus.model_validate(wire)) == record
+
+
+def test_a_rejected_revision_is_shown_with_its_version_and_a_sentence() -> None:
+    teller = Teller()
+    teller.start()
+    teller.world.scores["b"] = 0.5
+    teller.apply("b")
+    teller.wait_for_the_end()
+    told = teller.world.rollouts["b-1"].record.message
+    (shown,) = build_deployment_record(teller.world.deployment)["rejected"]
+    assert shown["sha256"] == "b" * 64
+    assert shown["version"] == "b" * 12
+    assert told.endswith("roll back")
+    assert shown["message"] == told
+
+
+def test_a_record_that_was_lost_still_names_the_version_that_is_rejected() -> None:
+    teller = Teller()
+    teller.start()
+    teller.apply("b")
+    teller.wait_for(Phase.STEPPING, 1)
+    teller.world.rollouts.clear()
+    teller.wait_for_the_end()
+    (shown,) = build_deployment_record(teller.world.deployment)["rejected"]
+    assert (shown["reason"], shown["version"]) == ("RecordLost", "b" * 12)
+    assert "b-1 was lost" in shown["message"]
 
 
 @settings(deadline=None)
