@@ -139,13 +139,13 @@ def _build_histogram(revision: str, increments: Increments) -> dict[float, float
     """Requests at or below each bound, over what the cache label says (hits were not asked for)."""
     within: dict[float, float] = {}
     for key, value in _of(DURATION_BUCKET, revision, increments).items():
-        bound = _parse_bound(key.get_label(Label.LE))
+        bound = parse_bound(key.get_label(Label.LE))
         if not math.isnan(bound):
             within[bound] = within.get(bound, 0.0) + value
     return within
 
 
-def _parse_bound(le: str) -> float:
+def parse_bound(le: str) -> float:
     """A bucket's bound; NaN for a label that is no number."""
     try:
         return float(le)

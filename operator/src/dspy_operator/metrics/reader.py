@@ -48,9 +48,14 @@ class PrometheusReader:
             token_file: a bearer token.
             on_query: told `ok` or `failed` of each query.
         """
-        session = BoundedSession(deadline=deadline, token_file=token_file)
-        self._prometheus = PrometheusConnect(
-            url.rstrip("/"), retry=Retry(0, read=False), session=session, method="POST"
+        self._prometheus, self._history = (
+            PrometheusConnect(
+                url.rstrip("/"),
+                retry=Retry(0, read=False),
+                session=BoundedSession(deadline=deadline, token_file=token_file, allow_infos=allow_infos),
+                method="POST",
+            )
+            for allow_infos in (False, True)
         )
         self._deadline = deadline
         self._on_query = on_query
@@ -61,6 +66,7 @@ class PrometheusReader:
         """Close connections and threads."""
         self._threads.shutdown(wait=False, cancel_futures=True)
         self._prometheus.close()
+        self._history.close()
 
     async def read(self, interests: Sequence[Interest], *, at: float | None = None) -> Reading | Unmeasured:
         """One reading for all open attempts.
@@ -96,7 +102,9 @@ class PrometheusReader:
         wanted = list_histories(metrics, sources or {})
         try:
             async with asyncio.timeout(self._deadline):
-                answers = await asyncio.gather(*(self._query(one.query(key, revision)) for one in wanted))
+                answers = await asyncio.gather(
+                    *(self._query(one.query(key, revision), computes=True) for one in wanted)
+                )
         except (QueryFailed, TimeoutError) as error:
             return self._outage(error)
         histories: dict[History, Sequence[Row]] = dict(zip(wanted, answers, strict=True))
@@ -115,7 +123,7 @@ class PrometheusReader:
         """Per program and revision the p95 (seconds) of the last five minutes, by one query; empty if unknown."""
         try:
             async with asyncio.timeout(self._deadline):
-                rows = await self._query(P95_QUERY)
+                rows = await self._query(P95_QUERY, computes=True)
         except (QueryFailed, TimeoutError):
             return {}
         found: dict[ProgramKey, dict[str, float]] = {}
@@ -152,15 +160,16 @@ class PrometheusReader:
         keys = {interest.key for interest in interests}
         return [row for row in rows if row.key in keys]
 
-    async def _query(self, query: str, at: float | None = None) -> list[Row]:
-        """The rows of one instant query."""
+    async def _query(self, query: str, at: float | None = None, *, computes: bool = False) -> list[Row]:
+        """The rows of one instant query; only one that `computes` may come with Prometheus' advice on it."""
+        prometheus = self._history if computes else self._prometheus
         params = {"timeout": f"{self._deadline * SERVER_SHARE:g}s"}
         if at is not None:
             params["time"] = f"{at:.3f}"
         outcome = "failed"
         try:
             result: Any = await asyncio.get_running_loop().run_in_executor(
-                self._threads, self._prometheus.custom_query, query, params
+                self._threads, prometheus.custom_query, query, params
             )
             rows = list_rows(result)
             outcome = "ok"
@@ -212,7 +221,7 @@ def _build_idle(t: float, rows: Sequence[Row]) -> IdleReading:
         namespace, program = row.key
         if not namespace or not row.pod:
             unlabelled.add(program)
-        elif row.value != row.value:
+        elif not math.isfinite(row.value):
             continue
         elif row.name == Metric.ROUTES_GENERATION:
             generations.setdefault(row.key, {})[row.pod] = int(row.value)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from dspy_operator.api.names import Label, Metric, ScoreSource
+from dspy_operator.metrics.counting import parse_bound
 from dspy_operator.metrics.queries import DURATION_BUCKET, history_query
 from dspy_operator.metrics.readings import ProgramKey
 from dspy_operator.metrics.series import Row
@@ -111,7 +112,8 @@ def _build_share(n: float, bad: float, source: str | None = None) -> Reference |
 
 
 def _build_latency(histories: Histories) -> Reference | None:
-    within = sorted((float(bound), n) for bound, n in _by_label(histories, DURATIONS).items())
+    by_bound = ((parse_bound(le), n) for le, n in _by_label(histories, DURATIONS).items())
+    within = sorted((bound, n) for bound, n in by_bound if not math.isnan(bound))
     if not within or within[-1][0] != math.inf or within[-1][1] < LEAST_REQUESTS:
         return None
     finite = tuple((bound, n) for bound, n in within if math.isfinite(bound))

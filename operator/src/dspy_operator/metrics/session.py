@@ -41,17 +41,22 @@ class Answer(requests.Response):
 class BoundedSession(requests.Session):
     """A session that gives an answer within its bounds, or raises `QueryFailed`."""
 
-    def __init__(self, *, deadline: float = 5.0, token_file: Path | None = None) -> None:
+    def __init__(
+        self, *, deadline: float = 5.0, token_file: Path | None = None, allow_infos: bool = False
+    ) -> None:
         """Make a session.
 
         Args:
             deadline: seconds for the whole exchange.
             token_file: a bearer token, read before each query.
+            allow_infos: take an answer that comes with infos, such as that a user's counter is not called `_total`:
+                they speak of the query's text, while warnings speak of the data.
         """
         super().__init__()
         self.trust_env = False
         self._deadline = deadline
         self._token_file = token_file
+        self._allow_infos = allow_infos
 
     def request(  # type: ignore[override]  # only what PrometheusConnect calls
         self, method: str, url: str, params: Mapping[str, str] | None = None, **kwargs: Any
@@ -70,11 +75,14 @@ class BoundedSession(requests.Session):
                 stream=True,
             )
             with response:
-                return _parse(response.status_code, b"".join(_read(response, until)))
+                payload = _parse(response.status_code, b"".join(_read(response, until)))
         except (requests.Timeout, ReadTimeoutError) as error:
             raise QueryFailed(f"no answer within {self._deadline:g} s") from error
         except (requests.RequestException, HTTPError, OSError) as error:
             raise QueryFailed(f"the connection failed ({type(error).__name__})") from error
+        if payload.get("warnings") or (payload.get("infos") and not self._allow_infos):
+            raise QueryFailed("the answer came with warnings: it may be partial")
+        return Answer(payload)
 
     def _build_headers(self) -> dict[str, str]:
         if self._token_file is None:
@@ -94,7 +102,8 @@ def _read(response: requests.Response, until: float) -> Iterator[bytes]:
         yield piece
 
 
-def _parse(status: int, body: bytes) -> Answer:
+def _parse(status: int, body: bytes) -> Mapping[str, Any]:
+    """The answer of a query that went well."""
     try:
         payload = json.loads(body)
     except (ValueError, RecursionError):
@@ -104,8 +113,6 @@ def _parse(status: int, body: bytes) -> Answer:
     if status != OK or payload.get("status") != "success":
         kind = payload.get("errorType")
         raise QueryFailed(f"status {status}" + (f" ({kind})" if kind in ERROR_TYPES else ""))
-    if payload.get("warnings") or payload.get("infos"):
-        raise QueryFailed("the answer came with warnings: it may be partial")
     if not isinstance(payload.get("data"), dict) or not isinstance(payload["data"].get("result"), list):
         raise QueryFailed("the answer has no result")
-    return Answer(payload)
+    return payload
