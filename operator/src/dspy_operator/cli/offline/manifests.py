@@ -1,0 +1,118 @@
+"""A user's YAML or JSON file to the configuration of the judge: only what judges is read of it.
+
+So that a strategy can be tried before there is an artifact; the API server checks the rest.
+"""
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+import click
+import yaml
+from pydantic import Field, ValidationError
+
+from dspy_operator.api.defaults import strategy_with_defaults
+from dspy_operator.api.fields import Model
+from dspy_operator.api.names import DEPLOYMENT_KIND, ROLLOUT_KIND
+from dspy_operator.api.rollout import FilledStrategy
+from dspy_operator.api.spec import DeploymentSpec, Scoring, Traffic, build_invalid
+from dspy_operator.api.strategy import Strategy
+from dspy_operator.cli.exits import CliError, Exit
+from dspy_operator.rollout import plan
+from dspy_operator.rollout.judging import RolloutConfig, StepConfig
+
+Object = Mapping[str, Any]
+
+
+class Judged(Model):
+    """The parts of a DSPyDeployment's spec that say how it is judged."""
+
+    strategy: Strategy | None = None
+    scoring: Scoring | None = None
+    traffic: Traffic | None = None
+
+
+class Frozen(Model):
+    """The same of a DSPyRollout."""
+
+    strategy: FilledStrategy
+    user_header: str | None = None
+
+
+class JudgedManifest(Model):
+    """A DSPyDeployment, as far as it is read."""
+
+    spec: Judged = Field(default_factory=Judged)
+
+
+class FrozenManifest(Model):
+    """A DSPyRollout, as far as it is read."""
+
+    spec: Frozen
+
+
+def read_manifest(file: str, *kinds: str) -> Object:
+    """The first object of one of these kinds in a file, in a `List` too; `-` is standard input.
+
+    Raises:
+        CliError: no such file, no YAML, or nothing of that kind in it.
+    """
+    try:
+        with click.open_file(file, encoding="utf-8") as stream:
+            documents = list(yaml.safe_load_all(stream))
+    except (OSError, UnicodeDecodeError) as error:
+        raise CliError(f"{file} cannot be read: {error}", Exit.USAGE) from None
+    except yaml.YAMLError as error:
+        raise CliError(f"{file} is no YAML: {' '.join(str(error).split())}", Exit.USAGE) from None
+    for document in documents:
+        found = document if isinstance(document, Mapping) else {}
+        for item in found.get("items") or [found]:
+            if isinstance(item, Mapping) and item.get("kind") in kinds:
+                return item
+    raise CliError(f"{file} holds no {' or '.join(kinds)}.", Exit.USAGE)
+
+
+def read_config(file: str, *, has_scores: bool = False) -> RolloutConfig:
+    """How the DSPyDeployment or DSPyRollout in a file is judged.
+
+    `has_scores`: there are scores, so that a score is among the metrics where the manifest names none.
+
+    Raises:
+        CliError: naming the field that is wrong.
+    """
+    return build_config(read_manifest(file, DEPLOYMENT_KIND, ROLLOUT_KIND), file, has_scores=has_scores)
+
+
+def build_config(obj: Object, origin: str, *, has_scores: bool = False) -> RolloutConfig:
+    """The same of an object; `origin` says where it is from."""
+    try:
+        config = _build(obj, has_scores=has_scores)
+    except ValidationError as error:
+        raise CliError(f"{origin}: {build_invalid(error)}", Exit.USAGE) from None
+    except ValueError as error:
+        raise CliError(f"{origin}: {error}", Exit.USAGE) from None
+    _check_weights(config.steps, origin)
+    return config
+
+
+def _build(obj: Object, *, has_scores: bool) -> RolloutConfig:
+    if obj.get("kind") == ROLLOUT_KIND:
+        frozen = FrozenManifest.model_validate(obj).spec
+        return plan.build_config(frozen.strategy, is_sticky=bool(frozen.user_header))
+    judged = JudgedManifest.model_validate(obj).spec
+    spec = DeploymentSpec.model_construct(strategy=judged.strategy, scoring=judged.scoring)
+    sticky = bool(judged.traffic and judged.traffic.user_header)
+    return plan.build_config(
+        strategy_with_defaults(spec, feedback_scores=has_scores),
+        is_sticky=sticky,
+    )
+
+
+def _check_weights(steps: Sequence[StepConfig], origin: str) -> None:
+    """What the API server would refuse, and a walk through the steps cannot do without."""
+    weights = [step.weight for step in steps]
+    if weights[-1] != 100 or any(after <= before for before, after in pairwise(weights)):  # noqa: PLR2004  percent
+        shown = ", ".join(f"{weight:g}" for weight in weights)
+        raise CliError(
+            f"{origin}: spec.strategy.canary.steps: weights must rise to 100, not {shown}.", Exit.USAGE
+        )
