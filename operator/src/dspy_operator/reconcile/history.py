@@ -10,6 +10,7 @@ from dspy_operator.api.defaults import revision_history_limit, rollback_window
 from dspy_operator.api.rollout import DSPyRollout, parse_rollout
 from dspy_operator.api.status import DeploymentStatus
 from dspy_operator.errors import InvalidSpec
+from dspy_operator.reconcile.opening import is_as_asked
 from dspy_operator.reconcile.snapshot import Snapshot
 from dspy_operator.rollout.judging import RolloutConfig
 from dspy_operator.rollout.model import (
@@ -27,6 +28,8 @@ from dspy_operator.rollout.plan import build_plan
 from dspy_operator.rollout.records import read_program
 
 _ENDS = frozenset(str(phase) for phase in ENDS)
+STRAY_AFTER = 600.0
+"""Seconds after which an attempt that nothing points to is given up."""
 
 
 @dataclass(frozen=True)
@@ -45,14 +48,10 @@ def build_stock(snapshot: Snapshot) -> Stock:
         return Stock()
     parsed = [found for obj in snapshot.rollouts if (found := _parse(obj))]
     prefixes = (f"{snapshot.owner.name}-program-", f"{snapshot.owner.name}-source-")
+    known = [past for r in parsed if (past := _find_past(r))]
     return Stock(
-        attempts=tuple(
-            Past(
-                r.metadata.name, r.spec.from_.revision, r.spec.to.revision, Phase(r.status.phase), _get_end(r)
-            )
-            for r in parsed
-            if r.status.phase in _ENDS
-        ),
+        attempts=tuple(past for past in known if past.phase.is_end),
+        unfinished=tuple(past for past in known if not past.phase.is_end),
         copies=frozenset(name for name in snapshot.config_maps if name.startswith(prefixes)),
         digests={kept.revision: (kept.sha256, kept.source_digest) for kept in snapshot.revisions.values()},
         limit=revision_history_limit(snapshot.parsed.spec),
@@ -70,27 +69,33 @@ def read_status(snapshot: Snapshot) -> DeploymentStatus:
         return DeploymentStatus()
 
 
-def build_history(snapshot: Snapshot, record: DeploymentRecord) -> History:
+def build_history(snapshot: Snapshot, record: DeploymentRecord, now: float) -> History:
     """From the attempts that the pass has read (none while one is stepping: nothing asks for them then)."""
     if snapshot.rollouts is None:
         return History()
     attempts: dict[str, int] = {}
-    unbegun: list[DSPyRollout] = []
     parsed = [found for obj in snapshot.rollouts if (found := _parse(obj))]
     for rollout in parsed:
         revision = rollout.spec.to.revision
         attempts[revision] = max(attempts.get(revision, 0), rollout.spec.attempt)
-        pointed = record.pointer is not None and rollout.metadata.uid == record.pointer.rollout_uid
-        if not rollout.status.phase and not pointed:
-            unbegun.append(rollout)
-    unbegun.sort(key=lambda r: (r.metadata.creation_timestamp or 0, r.metadata.name), reverse=True)
-    pending = _build_pending(unbegun[0]) if unbegun else None
+    pointed = record.pointer.rollout_uid if record.pointer else ""
+    loose = [r for r in parsed if r.metadata.uid != pointed and r.status.phase not in _ENDS]
+    loose.sort(key=lambda r: (_get_creation(r), r.metadata.name), reverse=True)
+    usable = [r for r in loose if not r.status.phase and _is_usable(r, snapshot, now)]
+    waits = [r for r in loose if r.status.phase and now - _get_creation(r) < STRAY_AFTER]
     return History(
         attempts=attempts,
         previous=tuple(_list_previous(parsed, record)),
-        pending=pending,
-        orphans=tuple(rollout.metadata.name for rollout in unbegun[1:]),
+        pending=_build_pending(usable[0]) if usable else None,
+        orphans=tuple(r.metadata.name for r in loose if r not in usable[:1] and r not in waits),
     )
+
+
+def _is_usable(rollout: DSPyRollout, snapshot: Snapshot, now: float) -> bool:
+    """Whether an opening may go on with this half: it is young, and frozen as the spec is now."""
+    if now - _get_creation(rollout) >= STRAY_AFTER:
+        return False
+    return snapshot.parsed is None or is_as_asked(rollout.spec, snapshot.parsed.spec)
 
 
 def build_unknown(obj: Mapping[str, Any]) -> Rollout:
@@ -134,10 +139,16 @@ def _build_pending(rollout: DSPyRollout) -> Rollout | None:
         fast=rollout.spec.fast,
         plan=plan,
         record=RolloutRecord(),
-        created_at=rollout.metadata.creation_timestamp.timestamp()
-        if rollout.metadata.creation_timestamp
-        else 0.0,
+        created_at=_get_creation(rollout),
     )
+
+
+def _find_past(rollout: DSPyRollout) -> Past | None:
+    """An attempt that began; None for one that did not, or is in a phase of another version."""
+    if rollout.status.phase not in set(Phase):
+        return None
+    origin, to = rollout.spec.from_.revision, rollout.spec.to.revision
+    return Past(rollout.metadata.name, origin, to, Phase(rollout.status.phase), _get_end(rollout))
 
 
 def _list_previous(rollouts: Iterable[DSPyRollout], record: DeploymentRecord) -> list[str]:
@@ -149,6 +160,11 @@ def _list_previous(rollouts: Iterable[DSPyRollout], record: DeploymentRecord) ->
         seen.setdefault(rollout.spec.from_.revision)
     stable = record.stable.revision if record.stable else ""
     return [revision for revision in seen if revision != stable]
+
+
+def _get_creation(rollout: DSPyRollout) -> float:
+    created = rollout.metadata.creation_timestamp
+    return created.timestamp() if created else 0.0
 
 
 def _get_end(rollout: DSPyRollout) -> float:

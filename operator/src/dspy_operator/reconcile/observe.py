@@ -42,7 +42,7 @@ def build_observation(snapshot: Snapshot, memory: Memory, given: Given) -> Obser
     record = _read_record(snapshot)
     rollout = _read_rollout(snapshot, memory)
     memory.forget_attempt(rollout.uid if rollout else "")
-    past = history.build_history(snapshot, record)
+    past = history.build_history(snapshot, record, given.now)
     revisions = {revision: get_program(kept) for revision, kept in snapshot.revisions.items()}
     table = read_table(snapshot.routes, snapshot.owner, None if rollout else children.get_headers(snapshot))
     stable = revisions.get(record.stable.revision) if record.stable else None

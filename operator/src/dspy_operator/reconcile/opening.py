@@ -4,6 +4,8 @@ from collections.abc import Awaitable, Callable
 
 from dspy_operator.api import names
 from dspy_operator.api.defaults import has_score_source, strategy_with_defaults
+from dspy_operator.api.rollout import RolloutSpec
+from dspy_operator.api.spec import DeploymentSpec
 from dspy_operator.errors import Conflict
 from dspy_operator.manifests.owner import Manifest, build_child
 from dspy_operator.reconcile.snapshot import Snapshot
@@ -31,7 +33,18 @@ async def build_rollout(
         "from": build_revision_ref(action.origin),
         "to": build_revision_ref(action.to),
         "fast": action.fast,
-        "userHeader": (spec.traffic.user_header if spec.traffic else None) or "",
+        "userHeader": _get_user_header(spec),
         "strategy": strategy_with_defaults(spec, feedback_scores=feedback).to_wire(),
     }
     return rollout
+
+
+def is_as_asked(frozen: RolloutSpec, spec: DeploymentSpec) -> bool:
+    """Whether an attempt created now would have this strategy; which default metrics it gets may depend on scores."""
+    strategies = [strategy_with_defaults(spec, feedback_scores=feedback) for feedback in (False, True)]
+    same_header = (frozen.user_header or "") == _get_user_header(spec)
+    return same_header and frozen.strategy.to_wire() in [strategy.to_wire() for strategy in strategies]
+
+
+def _get_user_header(spec: DeploymentSpec) -> str:
+    return (spec.traffic.user_header if spec.traffic else None) or ""

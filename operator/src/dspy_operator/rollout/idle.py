@@ -58,15 +58,17 @@ def has_no_stable_revision(seen: Observation) -> Decision | None:
 
 
 def _list_rejected(seen: Observation) -> Iterator[Rejected]:
-    """What the attempts that are over say is rejected: those that failed since the last one was promoted."""
-    attempts = sorted(seen.stock.attempts, key=lambda past: past.ended_at)
+    """What the attempts say is rejected: those that failed since the last promotion, and one that was open."""
+    attempts = sorted((*seen.stock.attempts, *seen.stock.unfinished), key=lambda past: past.ended_at)
     promoted = max((n for n, past in enumerate(attempts) if past.phase is Phase.PROMOTED), default=-1)
-    failed = (past for past in attempts[promoted + 1 :] if past.phase in {Phase.ROLLED_BACK, Phase.ABORTED})
-    latest = {past.to: past for past in failed}
-    return (
-        build_rejected(seen, past.to, past.phase, f"Attempt {past.name} ended as {past.phase}", past.ended_at)
-        for past in latest.values()
-    )
+    failed = (past for past in attempts[promoted + 1 :] if past.phase is not Phase.SUPERSEDED)
+    for past in {past.to: past for past in failed}.values():
+        if past.phase.is_end:
+            message = f"Attempt {past.name} ended as {past.phase}"
+            yield build_rejected(seen, past.to, past.phase, message, past.ended_at)
+        else:
+            message = f"Attempt {past.name} was open when the status of this resource was lost"
+            yield build_rejected(seen, past.to, Reason.RECORD_LOST, message, seen.now)
 
 
 def stable_was_never_ready(seen: Observation) -> Decision | None:
@@ -123,14 +125,14 @@ def first_pod_is_ready(seen: Observation) -> Decision | None:
 
 
 def an_attempt_has_no_pointer(seen: Observation) -> Decision | None:
-    """An opening that crashed half way and is not wanted any more."""
+    """An opening that crashed half way and is not wanted any more, or a record that a lost status left behind."""
     if not seen.orphans:
         return None
     return _delete_attempt(seen.orphans[0])
 
 
 def _delete_attempt(name: str) -> Decision:
-    message = "Removing an attempt that never began"
+    message = f"Removing attempt {name}, which nothing points to"
     return Decision(Reason.HEALTHY, message, action=DeleteRollout(name), wait=0)
 
 
@@ -299,7 +301,7 @@ def _open(seen: Observation, program: Program, *, fast: bool) -> Decision:
             Reason.PREPARING, f"{about}: waiting until every pod uses the present table", wait=REFRESH_WAIT
         )
     if pending is None:
-        attempt = seen.attempts.get(program.revision, 0) + 1
+        attempt = _find_last_attempt(seen, program.revision) + 1
         return Decision(Reason.PREPARING, about, action=CreateRollout(program, stable, attempt, fast), wait=0)
     if pending.to != program or pending.fast is not fast or pending.origin != stable:
         return Decision(Reason.PREPARING, about, action=DeleteRollout(pending.name), wait=0)
@@ -312,6 +314,13 @@ def _open(seen: Observation, program: Program, *, fast: bool) -> Decision:
     handled = build_handled(seen.record.handled, seen.orders)
     record = replace(seen.record, pointer=pointer, handled=handled)
     return Decision(Reason.PREPARING, about, deployment=record, wait=0)
+
+
+def _find_last_attempt(seen: Observation, revision: str) -> int:
+    """The highest number in use, also of a record that was deleted but whose decision the table still carries."""
+    stamped, _, number = (seen.table.rollout if seen.table else "").rpartition("-")
+    is_of_revision = stamped.endswith(revision) and number.isdigit()
+    return max(seen.attempts.get(revision, 0), int(number) if is_of_revision else 0)
 
 
 def _is_paused(seen: Observation) -> bool:

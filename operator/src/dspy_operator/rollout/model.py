@@ -320,7 +320,7 @@ class Order:
 
 @dataclass(frozen=True)
 class Past:
-    """One attempt that is over."""
+    """One attempt that is over, or that the deployment's record has lost: then `ended_at` is its beginning."""
 
     name: str
     origin: str
@@ -331,9 +331,13 @@ class Past:
 
 @dataclass(frozen=True)
 class Stock:
-    """What there is: attempts, `copies` (ConfigMaps of programs and code), `digests` by revision."""
+    """What there is: attempts, `copies` (ConfigMaps of programs and code), `digests` by revision.
+
+    `unfinished` began and have no end: the open one, and those whose pointer was lost with the deployment's status.
+    """
 
     attempts: tuple[Past, ...] = ()
+    unfinished: tuple[Past, ...] = ()
     copies: frozenset[str] = frozenset()
     digests: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     limit: int = 10
@@ -376,7 +380,7 @@ class Observation:
     record: DeploymentRecord = field(default_factory=DeploymentRecord)
     rollout: Rollout | None = None
     orphans: tuple[str, ...] = ()
-    """Attempts without a pointer that never began: left by a crash between the two writes of an opening."""
+    """Attempts without a pointer that nobody will continue: left by a crash in an opening, or by a lost status."""
     pending: Rollout | None = None
     """The attempt that an opening has created and not yet pointed to."""
     revisions: Mapping[str, Program] = field(default_factory=dict)

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from tests.unit.operator.rollout.telling import Teller
 
+from dspy_operator.api.names import Command
 from dspy_operator.api.reasons import Reason
 from dspy_operator.rollout.model import DeploymentRecord, Phase, Refusal, RolloutRecord, Split
 
@@ -59,6 +60,30 @@ def the_deployments_status_is_wiped(teller: Teller) -> None:
     teller.world.deployment = DeploymentRecord()
     teller.say("somebody wipes the deployment's status")
     teller.wait(60)
+
+
+@story
+def the_deployments_status_is_wiped_in_mid_rollout(teller: Teller) -> None:
+    _begin(teller, 2)
+    teller.world.deployment = DeploymentRecord()
+    teller.say("somebody wipes the deployment's status")
+    teller.wait(900)
+
+
+@story
+def a_deleted_record_does_not_spoil_the_retry(teller: Teller) -> None:
+    teller.start()
+    teller.world.scores["b"] = 0.6
+    teller.apply("b")
+    teller.wait_for(Phase.STEPPING, 1, effective=True)
+    teller.order(Command.ABORT)
+    teller.wait_for_the_end()
+    teller.world.rollouts.clear()
+    teller.say("somebody deletes the record of the attempt that is over")
+    teller.world.scores["b"] = 0.8
+    teller.order(Command.RETRY)
+    teller.wait_until(lambda world: bool(world.rollouts))
+    teller.wait_for_the_end()
 
 
 @story

@@ -58,6 +58,7 @@ DAWN = 1_800_000_000.0
 """When every story begins, seconds since 1970."""
 CHECKPOINT = 60.0
 PRESUMED_AFTER = 120.0
+STRAY_AFTER = 600.0
 REFERENCE = {"score": Reference(mean=0.8, variance=0.16)}
 JUDGED = frozenset({Phase.STEPPING, Phase.BAKING})
 
@@ -132,7 +133,7 @@ class World:
             return Observation(self.now, self.epoch, "triage", deleting=True)
         rollout = self.find_rollout()
         self._prepare_test(rollout)
-        unbegun = self._list_unbegun()
+        unbegun, strays = self._list_unbegun(), self._list_strays()
         previous = self._list_previous()
         has_history = rollout is None or rollout.record.phase is Phase.PREPARING
         return Observation(
@@ -144,7 +145,7 @@ class World:
             spec_paused=self.paused,
             record=self.deployment,
             rollout=rollout,
-            orphans=tuple(r.name for r in unbegun[1:]),
+            orphans=tuple(r.name for r in (*unbegun[1:], *strays)),
             pending=unbegun[0] if unbegun else None,
             revisions=dict(self.revisions),
             attempts=self._count_attempts() if has_history else {},
@@ -252,6 +253,14 @@ class World:
         found = [r for r in self.rollouts.values() if r.record == RolloutRecord() and r is not pointed]
         return found[::-1]
 
+    def _list_strays(self) -> list[Rollout]:
+        return [r for r in self._list_unfinished() if self.now - r.created_at >= STRAY_AFTER]
+
+    def _list_unfinished(self) -> list[Rollout]:
+        """Begun, without an end and without a pointer."""
+        begun = [r for r in self.rollouts.values() if r.record != RolloutRecord()]
+        return [r for r in begun if not r.record.phase.is_end and r is not self.find_rollout()]
+
     def _count_attempts(self) -> dict[str, int]:
         counted: dict[str, int] = {}
         for name, rollout in self.rollouts.items():
@@ -274,6 +283,10 @@ class World:
             attempts=tuple(
                 Past(r.name, r.origin.revision, r.to.revision, r.record.phase, self.ended.get(r.name, 0.0))
                 for r in self._list_ended()
+            ),
+            unfinished=tuple(
+                Past(r.name, r.origin.revision, r.to.revision, r.record.phase, r.created_at)
+                for r in self._list_unfinished()
             ),
             copies=frozenset(program_name("triage", sha) for sha in self.archived),
             digests={r: (program.sha256, "") for r, program in self.revisions.items()},
