@@ -72,13 +72,14 @@ def lease_name() -> str:
 async def start(client: Client, lease_name: str) -> AsyncIterator[Callable[..., Operator]]:
     started: list[Operator] = []
 
-    def start_one(*, waits_by_itself: bool = False) -> Operator:
-        clock, deaths, identity = Clock(), [], new_identity()
+    def start_one(*, waits_by_itself: bool = False, pod_uid: str = "") -> Operator:
+        clock, deaths, identity = Clock(), [], new_identity(pod_uid)
         elector = Elector(
             client,
             NAMESPACE,
             lease_name,
             identity,
+            pod_uid=pod_uid,
             die=lambda: deaths.append(identity),
             monotonic=clock.monotonic,
             sleep=clock.pass_by if waits_by_itself else clock.wait_until_woken,
@@ -147,6 +148,33 @@ async def test_a_silent_holder_is_taken_over_with_a_higher_epoch_and_then_dies(
     await old.clock.wake()
     assert set(old.deaths) == {old.identity}
     assert not old.elector.is_valid()
+
+
+async def test_a_restarted_container_takes_the_lease_of_the_one_before_at_once(
+    client: Client, lease_name: str, start: Callable[..., Operator]
+) -> None:
+    killed = start(pod_uid="uid-1")
+    await killed.elector.acquire()
+    again = start(pod_uid="uid-1", waits_by_itself=True)
+    began = again.clock.now
+    await again.elector.acquire()
+    assert again.clock.now == began
+    assert (again.elector.epoch, await read_epoch(client, lease_name)) == (2, 2)
+    assert await read_holder(client, lease_name) == again.identity != killed.identity
+
+
+@pytest.mark.parametrize(
+    ("of_the_holder", "own"), [("uid-1", "uid-2"), ("uid-1", ""), ("", "uid-1"), ("", "")]
+)
+async def test_the_holder_of_another_pod_or_of_none_is_waited_for(
+    start: Callable[..., Operator], of_the_holder: str, own: str
+) -> None:
+    killed = start(pod_uid=of_the_holder)
+    await killed.elector.acquire()
+    other = start(pod_uid=own, waits_by_itself=True)
+    began = other.clock.now
+    await other.elector.acquire()
+    assert other.clock.now - began >= 15
 
 
 async def test_a_holder_that_renews_is_not_taken_over(start: Callable[..., Operator]) -> None:

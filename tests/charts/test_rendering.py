@@ -24,7 +24,9 @@ def get_pod_spec(objects: list[Object]) -> Object:
 
 
 def get_environment(objects: list[Object]) -> dict[str, str]:
-    return {each["name"]: each["value"] for each in get_pod_spec(objects)["containers"][0]["env"]}
+    """The container's variables; for one that the kubelet fills in the field that it takes."""
+    variables = get_pod_spec(objects)["containers"][0]["env"]
+    return {v["name"]: v.get("value") or v["valueFrom"]["fieldRef"]["fieldPath"] for v in variables}
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +97,7 @@ def test_values_reach_the_operator_as_settings(render: Render) -> None:
         "DSPY_OPERATOR_SERVING_IMAGE": "registry.test/dspy-server:1",
         "DSPY_OPERATOR_LEASE_NAMESPACE": "dspy",
         "DSPY_OPERATOR_LEASE_NAME": "demo-dspy-operator",
+        "DSPY_OPERATOR_POD_UID": "metadata.uid",
         "DSPY_OPERATOR_CHECKPOINT_INTERVAL": "5",
         "DSPY_OPERATOR_LOOK_TICK": "2",
         "DSPY_OPERATOR_WORKERS": "4",

@@ -72,7 +72,7 @@ async def operate(settings: OperatorSettings) -> None:
     prometheus = PrometheusReader(
         settings.prometheus_url, token_file=settings.prometheus_token_file, on_query=telemetry.count_query
     )
-    identity = new_identity()
+    identity = new_identity(settings.pod_uid)
     events = EventRecorder(client, identity)
     elector = _build_elector(leases, identity, settings)
     background = [
@@ -141,6 +141,7 @@ def _build_elector(client: Client, identity: str, settings: OperatorSettings) ->
         settings.lease_namespace,
         settings.lease_name,
         identity,
+        pod_uid=settings.pod_uid,
         duration=settings.lease_duration,
         renew_deadline=settings.lease_renew_deadline,
         retry=settings.lease_retry,

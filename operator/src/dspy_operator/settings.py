@@ -38,6 +38,9 @@ class OperatorSettings(BaseSettings):
     lease_name: str = "dspy-operator"
     """The Lease that only one operator holds."""
 
+    pod_uid: str = ""
+    """The uid of the operator's own pod: its restarted container takes the Lease of the one before at once."""
+
     lease_duration: Seconds = 15.0
     """How long a holder that falls silent is waited for."""
 

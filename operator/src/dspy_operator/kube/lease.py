@@ -24,9 +24,10 @@ LOST: Final = 70
 logger = logging.getLogger(__name__)
 
 
-def new_identity() -> str:
-    """Who this process is: the pod's name for people, and a part that no other process has."""
-    return f"{os.uname().nodename}_{uuid.uuid4().hex[:12]}"
+def new_identity(pod_uid: str = "") -> str:
+    """Who this process is: the pod's name for people, the pod's uid if known, and a part that no other process has."""
+    pod = f"{os.uname().nodename}_{pod_uid}" if pod_uid else os.uname().nodename
+    return f"{pod}_{uuid.uuid4().hex[:12]}"
 
 
 def die_at_once() -> None:
@@ -41,7 +42,9 @@ class Elector:
         epoch: integer in the Lease's annotation, raised by the write that acquires and by `raise_epoch`.
 
     Time is this process' monotonic clock only: the holder counts from before its last renewal was sent, the waiting
-    one from when it saw the Lease change, so that the holder has ended itself before another one may begin.
+    one from when it saw the Lease change, so that the holder has ended itself before another one may begin. A holder
+    of our own pod has ended for certain, as the kubelet starts a container again only after that: nobody waits for it,
+    and what it still has on its way meets a higher epoch, as that of every other holder.
     """
 
     def __init__(
@@ -51,6 +54,7 @@ class Elector:
         name: str,
         identity: str,
         *,
+        pod_uid: str = "",
         duration: float = 15.0,
         renew_deadline: float = 10.0,
         retry: float = 2.0,
@@ -65,6 +69,8 @@ class Elector:
             namespace: of the Lease.
             name: of the Lease.
             identity: unique per process (`new_identity`).
+            pod_uid: of the pod that this process runs in; empty outside of one. A host's name would not do: two
+                processes may run on it.
             duration: seconds after which a silent holder is taken over.
             renew_deadline: seconds after which a holder that cannot renew dies.
             retry: seconds between two tries, and for one request.
@@ -75,6 +81,7 @@ class Elector:
         self.epoch = 0
         self._client = client
         self._namespace, self._name, self._identity = namespace, name, identity
+        self._pod_uid = pod_uid
         self._duration, self._renew_deadline, self._retry = duration, renew_deadline, retry
         self._die, self._monotonic, self._sleep = die, monotonic, sleep
         self._valid_until = float("-inf")
@@ -193,7 +200,13 @@ class Elector:
             self._seen = version, self._monotonic()
         asked = (lease.get("spec") or {}).get("leaseDurationSeconds") or self._duration
         silent = self._monotonic() - self._seen[1]
-        return _holder(lease) in {"", self._identity} or silent >= max(float(asked), self._duration)
+        is_over = _holder(lease) in {"", self._identity} or self._is_predecessor(_holder(lease))
+        return is_over or silent >= max(float(asked), self._duration)
+
+    def _is_predecessor(self, holder: str) -> bool:
+        """Whether it ran in our pod, before us."""
+        _, _, rest = holder.partition("_")
+        return bool(self._pod_uid) and rest.partition("_")[0] == self._pod_uid
 
     async def _write(self, epoch: int, more: dict[str, Any] | None = None) -> None:
         """Renew with this epoch; conditional on what we wrote or read last."""
