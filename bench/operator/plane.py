@@ -76,6 +76,7 @@ class Plane:
         kubeconfig = self.directory / f"{OPERATOR}.kubeconfig"
         profiler = ["-m", "cProfile", "-o", str(self.profile)] if profiled else []
         environment = {
+            "MALLOC_ARENA_MAX": "1",
             "KUBECONFIG": str(kubeconfig),
             "DSPY_OPERATOR_PROMETHEUS_URL": self.url("prometheus"),
             "DSPY_OPERATOR_LEASE_NAMESPACE": LEASE_NAMESPACE,

@@ -9,8 +9,9 @@ import pytest
 from tests.prometheus.conftest import Prometheus, wait_until
 
 from dspy_operator.metrics.looks import LookPlan, find_confirmation, take_bases, take_look
+from dspy_operator.metrics.queries import COUNTERS
 from dspy_operator.metrics.reader import PrometheusReader
-from dspy_operator.metrics.readings import Interest, ProgramKey, Reading
+from dspy_operator.metrics.readings import CounterKey, Interest, ProgramKey, Reading
 from dspy_operator.metrics.session import QueryFailed
 from dspy_operator.rollout.judging import Counts, LatencyLimits, Look, MetricConfig, MetricType
 from dspy_operator.rollout.model import Unmeasured
@@ -140,6 +141,24 @@ async def test_a_sample_tells_when_it_was_taken(
     assert pod.loaded == {STABLE: True, CANARY: True}
     assert pod.states == {STABLE: "loaded", CANARY: "loaded"}
     assert not pod.counters
+
+
+async def test_of_a_programs_errors_the_providers_are_read_and_a_users_counter_may_have_a_class(
+    prometheus: Prometheus, reader: PrometheusReader, program: str
+) -> None:
+    who = f'program="{program}",revision="{CANARY}"'
+    lines = [
+        f'dspy_program_errors_total{{{who},class="{name}"}} 3' for name in ("timeout", "parse", "internal")
+    ]
+    lines.append(f'cut_short_total{{{who},class="length"}} 4')
+    prometheus.pods.texts[f"/{program}/pod-0"] = page(program) + "\n".join(lines) + "\n"
+    prometheus.scrape([target(program)])
+    reading = await read_until(reader, Interest(("ml", program), series=("cut_short_total",)), "pod-0", 7)
+    counters = reading.programs["ml", program]["pod-0"].counters
+    read = {key: value for key, value in counters.items() if key.name in {"cut_short_total", *COUNTERS}}
+    assert read[CounterKey("cut_short_total", CANARY)] == 4
+    errors = [key.get_label("class") for key in read if key.name == "dspy_program_errors_total"]
+    assert errors == ["timeout"]
 
 
 async def test_a_pod_that_is_down_is_gone_from_the_next_reading(

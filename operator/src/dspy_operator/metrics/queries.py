@@ -6,7 +6,7 @@ Used by `reader.py` and `reference.py`; pure.
 from collections.abc import Iterable
 from typing import Final
 
-from dspy_operator.api.names import CacheLabel, Label, Metric
+from dspy_operator.api.names import PROVIDER_CLASSES, CacheLabel, Label, Metric
 
 READING: Final = "dspy_reading"
 """A label of our own, on the series that say when a pod was scraped."""
@@ -63,21 +63,29 @@ def _literal(value: str) -> str:
 
 
 def state_query(namespaces: Iterable[str], programs: Iterable[str]) -> str:
-    """What every pod reports of itself, when it was asked, and the server's clock, all of one instant."""
+    """What every pod reports of itself, when it was asked, and the server's clock, all of one instant.
+
+    Of a program's states only the one that it is in: the other six are most of what a pod reports.
+    """
     who = _programs(namespaces, programs)
     times = (
         f'label_replace(timestamp({Metric.ROUTES_GENERATION}{{{who}}}), "{READING}", "{SAMPLED_AT}", "", "")'
     )
-    return f"{times} or {{__name__=~{any_of(GAUGES)},{who}}} or vector(time())"
+    gauges = f"{{__name__=~{any_of({*GAUGES} - {Metric.PROGRAM_STATE})},{who}}}"
+    return f"{times} or {gauges} or ({Metric.PROGRAM_STATE}{{{who}}} == 1) or vector(time())"
 
 
 def counters_query(namespaces: Iterable[str], programs: Iterable[str], series: Iterable[str]) -> str:
     """Every counter that a look needs, the users' own (`series`) too, histograms apart.
 
+    Of the errors those that speak of the LM provider: no look counts others (failed requests have their code).
     A user's counter that bears one of the server's own names is left out: it would come twice for everybody.
     """
-    wanted = any_of([*COUNTERS, *(name for name in series if not name.startswith(RESERVED))])
-    return f'{{__name__=~{wanted},{_programs(namespaces, programs)},{Label.REVISION}!=""}}'
+    users = {name for name in series if not name.startswith(RESERVED)}
+    wanted = any_of({*COUNTERS, *users} - {Metric.PROGRAM_ERRORS})
+    who = f'{_programs(namespaces, programs)},{Label.REVISION}!=""'
+    errors = f"{Metric.PROGRAM_ERRORS}{{{Label.CLASS}=~{any_of(PROVIDER_CLASSES)},{who}}}"
+    return f"{{__name__=~{wanted},{who}}} or {errors}"
 
 
 def buckets_query(namespaces: Iterable[str], programs: Iterable[str], les: Iterable[str]) -> str:

@@ -5,6 +5,7 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dspy_operator.api.names import PROVIDER_CLASSES, Metric
 from dspy_operator.metrics.queries import (
     any_of,
     bound_forms,
@@ -71,3 +72,21 @@ def test_a_bound_is_asked_for_in_both_ways_of_writing_it() -> None:
 def test_without_bounds_every_bound_is_asked_for() -> None:
     assert 'le=~".+"' in buckets_query(["ml"], ["triage"], [])
     assert 'le=~"\\\\+Inf|1|1\\\\.0"' in buckets_query(["ml"], ["triage"], ["1.0"])
+
+
+def test_of_the_errors_only_those_of_the_provider_are_asked_for_and_a_users_labels_are_left_alone() -> None:
+    counters, errors = counters_query(["ml"], ["triage"], ["refusals_total"]).split(" or ")
+    assert Metric.PROGRAM_ERRORS not in counters
+    assert "refusals_total" in counters
+    assert "class" not in counters
+    asked = re.search(r'class=~("[^"]*")', errors)
+    assert asked is not None
+    assert set(unquote(asked[1]).split("|")) == PROVIDER_CLASSES
+
+
+def test_of_a_programs_states_only_the_present_one_is_asked_for() -> None:
+    _, gauges, state, clock = state_query(["ml"], ["triage"]).split(" or ")
+    assert Metric.PROGRAM_LOADED in gauges
+    assert Metric.PROGRAM_STATE not in gauges
+    assert (state.startswith(f"({Metric.PROGRAM_STATE}{{"), state[-6:]) == (True, " == 1)")
+    assert clock == "vector(time())"
