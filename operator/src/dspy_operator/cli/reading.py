@@ -1,14 +1,17 @@
 """The commands that look: `get`, `status`, `history`, `explain`."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import click
 
+from dspy_operator.api.names import ROLLOUT_KIND
 from dspy_operator.cli.access import Cluster, Target, open_cluster
 from dspy_operator.cli.exits import CliError, Exit
+from dspy_operator.cli.objects import mapping, parse_time, text
 from dspy_operator.cli.options import duration, target_options
-from dspy_operator.cli.render.data import Format, dump
+from dspy_operator.cli.render.data import Format, dump, write
 from dspy_operator.cli.render.explain import explain_lines
 from dspy_operator.cli.render.plain import status_line
 from dspy_operator.cli.render.screen import Screen, print_lines
@@ -114,24 +117,69 @@ def history(target: Target, name: str, output: str | None) -> Exit:
 
 
 @click.command()
-@click.argument("name")
+@click.argument("name", required=False)
 @click.option("--rollout", metavar="NAME", help="An attempt of `history`; by default the open or last one.")
+@click.option(
+    "--file", "file", metavar="FILE", help="A saved DSPyRollout instead, YAML or JSON; - is standard input."
+)
+@click.option(
+    "--replay", is_flag=True, help="Judge every recorded look again; exit 1 if status says otherwise."
+)
 @click.option("-o", "--output", type=click.Choice(["json", "yaml"]), help="Another form.")
 @target_options
-def explain(target: Target, name: str, rollout: str | None, output: str | None) -> Exit:
+def explain(
+    target: Target,
+    name: str | None,
+    rollout: str | None,
+    file: str | None,
+    *,
+    replay: bool,
+    output: str | None,
+) -> Exit:
     """Say by which rule and which numbers a rollout was decided, or is not yet."""
-
-    async def read() -> tuple[dict[str, object] | None, float]:
-        async with open_cluster(target) as cluster:
-            deployment = await cluster.get_deployment(name)
-            if rollout is not None:
-                return await cluster.find_rollout(deployment, rollout), cluster.now
-            return await cluster.find_current_rollout(deployment), cluster.now
-
-    found, now = asyncio.run(read())
-    if found is None:
-        what = f"has no rollout {rollout}" if rollout else "had no rollout yet: there is nothing to explain"
-        raise CliError(f"{name} {what}; `kubectl dspy history {name}` lists them.", Exit.USAGE)
+    if (name is None) == (file is None):
+        raise click.UsageError("Give a NAME or --file.")
+    found, now = _read_file(file) if file else asyncio.run(_find_rollout(target, name or "", rollout))
+    form = Format(output) if output else None
+    if replay:
+        return _replay(found, form)
     view = rollout_view(found)
-    print_lines([dump(view, Format(output))] if output else explain_lines(view, now))
+    print_lines([dump(view, form)] if form else explain_lines(view, now))
     return Exit.HEALTHY
+
+
+async def _find_rollout(target: Target, name: str, rollout: str | None) -> tuple[Mapping[str, Any], float]:
+    async with open_cluster(target) as cluster:
+        deployment = await cluster.get_deployment(name)
+        if rollout is not None:
+            found = await cluster.find_rollout(deployment, rollout)
+        else:
+            found = await cluster.find_current_rollout(deployment)
+        if found is None:
+            what = (
+                f"has no rollout {rollout}" if rollout else "had no rollout yet: there is nothing to explain"
+            )
+            raise CliError(f"{name} {what}; `kubectl dspy history {name}` lists them.", Exit.USAGE)
+        return found, cluster.now
+
+
+def _read_file(file: str) -> tuple[Mapping[str, Any], float]:
+    """A saved attempt, and when it was last written: ages are as of then."""
+    from dspy_operator.cli.offline.manifests import read_manifest  # noqa: PLC0415  keeps the others quick
+
+    found = read_manifest(file, ROLLOUT_KIND)
+    return found, parse_time(text(mapping(found, "status", "decision"), "at")) or 0.0
+
+
+def _replay(found: Mapping[str, Any], form: Format | None) -> Exit:
+    from dspy_operator.cli.offline.replaying import build_replay  # noqa: PLC0415  keeps the others quick
+    from dspy_operator.cli.render.replay import build_replay_data, replay_lines  # noqa: PLC0415  as above
+
+    name = text(mapping(found, "metadata"), "name")
+    try:
+        replayed = build_replay(found)
+    except ValueError as error:
+        raise CliError(f"{name} cannot be replayed: {error}.", Exit.USAGE) from None
+    lines = [write(build_replay_data(replayed), form)] if form else replay_lines(replayed)
+    print_lines(lines)
+    return Exit.DEGRADED if replayed.difference else Exit.HEALTHY

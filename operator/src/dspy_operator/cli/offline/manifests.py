@@ -100,7 +100,9 @@ def _build(obj: Object, *, has_scores: bool) -> RolloutConfig:
         frozen = FrozenManifest.model_validate(obj).spec
         return plan.build_config(frozen.strategy, is_sticky=bool(frozen.user_header))
     judged = JudgedManifest.model_validate(obj).spec
-    spec = DeploymentSpec.model_construct(strategy=judged.strategy, scoring=judged.scoring)
+    spec = DeploymentSpec.model_construct(  # type: ignore[call-arg]  # what is left out is not read
+        strategy=judged.strategy, scoring=judged.scoring
+    )
     sticky = bool(judged.traffic and judged.traffic.user_header)
     return plan.build_config(
         strategy_with_defaults(spec, feedback_scores=has_scores),

@@ -19,6 +19,11 @@ class Format(StrEnum):
 def dump(views: Deployment | Rollout | list[Deployment] | list[Rollout], form: Format) -> str:
     """Write one view, or a list of them."""
     data = [_camel(asdict(v)) for v in views] if isinstance(views, list) else _camel(asdict(views))
+    return write(data, form)
+
+
+def write(data: Any, form: Format) -> str:
+    """Write plain data."""
     if form is Format.YAML:
         import yaml  # noqa: PLC0415  keeps `--help` quick
 
