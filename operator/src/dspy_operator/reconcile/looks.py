@@ -10,9 +10,9 @@ from dspy_operator.reconcile.memory import Memory
 from dspy_operator.reconcile.snapshot import Snapshot
 from dspy_operator.rollout.analysis import Analysis
 from dspy_operator.rollout.judging import MetricType, Verdict
-from dspy_operator.rollout.model import Judging, Phase, Rollout, Table, Unmeasured
+from dspy_operator.rollout.look import JUDGED
+from dspy_operator.rollout.model import Judging, Rollout, Table, Unmeasured
 
-JUDGED = frozenset({Phase.STEPPING, Phase.BAKING})
 SOURCES = {"Function": ScoreSource.METRIC, "Judge": ScoreSource.JUDGE, "Feedback": ScoreSource.FEEDBACK}
 
 
@@ -90,7 +90,7 @@ def build_look_plan(
     """
     for name, source in _find_sources(rollout, analysis, reading, key).items():
         memory.sources.setdefault(name, source)
-    baking = rollout.record.phase is Phase.BAKING
+    baking = analysis.state.is_baking
     metrics = rollout.plan.config.metrics
     limits = {
         metric.name: found
@@ -114,7 +114,7 @@ def build_interest(key: tuple[str, str], rollout: Rollout | None, analysis: Anal
     record = rollout.record if rollout else None
     if record is None or rollout is None or analysis is None or rollout.fast:
         return Interest(key, gauges_only=True)
-    if record.phase not in JUDGED | {Phase.PROMOTING}:
+    if record.phase not in JUDGED:
         return Interest(key, gauges_only=True)
     latency = [m for m in rollout.plan.config.metrics if m.type is MetricType.LATENCY_P95]
     limits = [analysis.state.find_latency_limits(metric.name) for metric in latency]

@@ -27,6 +27,7 @@ from dspy_operator.rollout.actions import Decision
 from dspy_operator.rollout.analysis import Analysis
 from dspy_operator.rollout.decide import decide
 from dspy_operator.rollout.idle import ARTIFACT_WAIT
+from dspy_operator.rollout.look import JUDGED
 from dspy_operator.rollout.model import Observation, Rollout, Unmeasured
 
 log = logging.getLogger(__name__)
@@ -266,7 +267,7 @@ class Reconciler:
         if memory.analysis is None and rollout.record.analysis is None:
             return await self._start_analysis(key, memory, seen, rollout)
         memory.analysis = memory.analysis or rollout.record.analysis
-        waiting = rollout.record.effective_at is None or rollout.record.phase not in looks.JUDGED
+        waiting = rollout.record.effective_at is None or rollout.record.phase not in JUDGED
         if memory.bases is None and memory.analysis and not waiting and memory.snapshot and seen.table:
             return await self._find_bases(key, memory, memory.analysis, seen, rollout)
         return False

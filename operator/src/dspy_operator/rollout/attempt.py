@@ -102,6 +102,19 @@ def _wait_for_reference() -> Decision:
     )
 
 
+def everything_is_sent_while_held(seen: Observation) -> Decision | None:
+    """Paused on the way to 100 %: the table is there already, so what it does is judged; nothing goes forward."""
+    rollout = get_rollout(seen)
+    record, analysis, at = rollout.record, seen.judging.analysis, seen.confirmation.at
+    if record.phase is not Phase.PROMOTING or record.effective_at is not None or not is_held(seen):
+        return None
+    if at is None or not is_in_effect(seen) or analysis is None or rollout.fast or rollout.plan.bake <= 0:
+        return None
+    analysis = analysis.enter_bake(at)
+    changed = replace(record, effective_at=at, analysis=analysis)
+    return Decision(record.reason, record.message, rollout=changed, analysis=analysis, wait=0)
+
+
 def it_is_promoting(seen: Observation) -> Decision | None:
     """100 % is set; when every pod uses it the bake begins."""
     rollout = get_rollout(seen)
@@ -115,7 +128,7 @@ def it_is_promoting(seen: Observation) -> Decision | None:
     analysis = seen.judging.analysis
     if analysis is None and not rollout.fast:
         return _wait_for_reference()
-    if analysis is not None and not rollout.fast:
+    if analysis is not None and not rollout.fast and rollout.record.effective_at is None:
         analysis = analysis.enter_bake(at)
     message = f"100 % is in effect; watching for {rollout.plan.bake:.0f} s"
     changed = replace(

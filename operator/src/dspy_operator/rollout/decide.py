@@ -55,6 +55,7 @@ OPEN: tuple[Rule, ...] = (
     world.table_differs,
     world.a_child_differs,
     world.pods_have_not_seen_the_table,
+    attempt.everything_is_sent_while_held,
     attempt.it_is_held,
     attempt.it_is_preparing,
     attempt.a_person_promotes,

@@ -5,7 +5,13 @@ from dataclasses import replace
 from dspy_operator.rollout.judging import Action
 from dspy_operator.rollout.model import Judging, Observation, Phase, Unmeasured
 
-_JUDGED = frozenset({Phase.STEPPING, Phase.BAKING})
+JUDGED = frozenset({Phase.STEPPING, Phase.PROMOTING, Phase.BAKING})
+"""Phases whose looks count once the weight is in effect in every pod.
+
+Promoting has such a time only while a person holds it at 100 %; else that instant begins the bake. Before it there is
+nothing to judge: the table changes in the pass that records Promoting, or waits for a pod that has not loaded the
+canary, and either way the split is not the same in every pod, so that the look is unsettled.
+"""
 
 
 def take_look(seen: Observation) -> Judging:
@@ -14,7 +20,7 @@ def take_look(seen: Observation) -> Judging:
     A step whose weight is not in effect yet is not judged, and neither is a fast attempt.
     """
     rollout, judging = seen.rollout, seen.judging
-    if rollout is None or rollout.fast or not rollout.known or rollout.record.phase not in _JUDGED:
+    if rollout is None or rollout.fast or not rollout.known or rollout.record.phase not in JUDGED:
         return judging
     if rollout.record.effective_at is None or judging.analysis is None or judging.look is None:
         return judging

@@ -151,6 +151,29 @@ def it_turns_bad_while_paused(teller: Teller) -> None:
 
 
 @story
+def it_turns_bad_while_paused_on_the_way_to_100(teller: Teller) -> None:
+    teller.start()
+    teller.apply("b")
+    teller.wait_for(Phase.PROMOTING)
+    teller.order(Command.PAUSE)
+    teller.wait(20)
+    teller.world.scores["b"] = 0.3
+    teller.say("revision b begins to answer badly")
+    teller.wait_for_the_end()
+
+
+@story
+def somebody_pauses_on_the_way_to_100_and_resumes(teller: Teller) -> None:
+    teller.start()
+    teller.apply("b")
+    teller.wait_for(Phase.PROMOTING)
+    teller.order(Command.PAUSE)
+    teller.wait(600)
+    teller.order(Command.RESUME)
+    teller.wait_for_the_end()
+
+
+@story
 def a_paused_deployment_opens_nothing(teller: Teller) -> None:
     teller.start()
     teller.order(Command.PAUSE)

@@ -31,6 +31,7 @@ from dspy_operator.rollout.analysis import Analysis
 from dspy_operator.rollout.clock import format_exact
 from dspy_operator.rollout.decide import decide
 from dspy_operator.rollout.judging import Counts, Look, Reference
+from dspy_operator.rollout.look import JUDGED
 from dspy_operator.rollout.model import (
     ArtifactState,
     Capacity,
@@ -60,7 +61,6 @@ CHECKPOINT = 60.0
 PRESUMED_AFTER = 120.0
 STRAY_AFTER = 600.0
 REFERENCE = {"score": Reference(mean=0.8, variance=0.16)}
-JUDGED = frozenset({Phase.STEPPING, Phase.BAKING})
 
 
 @dataclass
