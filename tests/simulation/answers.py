@@ -1,0 +1,46 @@
+"""What the simulated API server answers: an HTTP status and a body."""
+
+from dataclasses import dataclass
+from typing import Any
+
+Object = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """`retry_after` in seconds, if the server asks for it."""
+
+    status: int
+    body: Object
+    retry_after: float | None = None
+
+
+class Refused(Exception):  # noqa: N818  what happened to the request
+    """The request changes nothing."""
+
+    def __init__(self, answer: Answer) -> None:
+        super().__init__(answer.body["message"])
+        self.answer = answer
+
+
+def succeed(body: Object) -> Answer:
+    """200 with an object."""
+    return Answer(200, body)
+
+
+def fail(
+    code: int, reason: str, message: str, *, cause: str = "", retry_after: float | None = None
+) -> Answer:
+    """A `Status` that says why not; `cause` is the field that is to blame."""
+    body: Object = {
+        "kind": "Status",
+        "apiVersion": "v1",
+        "metadata": {},
+        "status": "Failure",
+        "message": message,
+        "reason": reason,
+        "code": code,
+    }
+    if cause:
+        body["details"] = {"causes": [{"reason": "FieldValueInvalid", "field": cause, "message": message}]}
+    return Answer(code, body, retry_after)

@@ -1,0 +1,80 @@
+"""Whether the world has come to rest, and why not: what liveness (L1, L5) is measured with.
+
+Called by `run.py` once a second after everything is mended.
+"""
+
+from typing import Any
+
+from tests.simulation.referee import Referee
+from tests.simulation.store import Object
+from tests.simulation.user import NAME, NAMESPACE
+
+from dspy_operator.api import names
+from dspy_operator.kube.resources import CONFIGMAPS, DSPYROLLOUTS
+from dspy_operator.manifests.owner import Owner
+from dspy_operator.rollout.model import Table
+from dspy_operator.traffic.table import read_table
+
+ENDS = frozenset({"Promoted", "RolledBack", "Aborted", "Superseded"})
+
+
+def find_unrest(referee: Referee) -> str:
+    """What is not as it should be in the end; empty if everything is."""
+    store = referee.weather.store
+    deployment = referee.people.find_deployment()
+    if deployment is None:
+        return "there is no resource"
+    status = deployment.get("status") or {}
+    if status.get("canary"):
+        return f"attempt {status['canary']['rollout']} is open"
+    stable = status.get("stable") or {}
+    if not stable.get("promotedAt"):
+        return "no revision has served"
+    left = [obj["metadata"]["name"] for obj in store.list_(DSPYROLLOUTS, NAMESPACE) if not _is_over(obj)]
+    if left:
+        return f"{left[0]} is neither open nor over"
+    return _find_unrest_of_table(referee, deployment, stable) or _find_unrest_of_spec(deployment, status, stable)
+
+
+def _is_over(rollout: Object) -> bool:
+    return (rollout.get("status") or {}).get("phase") in ENDS
+
+
+def _find_unrest_of_table(referee: Referee, deployment: Object, stable: dict[str, Any]) -> str:
+    routes = referee.weather.store.find(CONFIGMAPS, NAMESPACE, names.routes_name(NAME))
+    table: Table | None = read_table(routes, Owner(NAMESPACE, NAME, ""), None)
+    if table is None:
+        return "there is no table"
+    if table.split.canary is not None or table.split.stable.program.revision != stable["revision"]:
+        return "the table does not send everything to stable"
+    pods = [pod for pod in referee.kubelet.pods.values() if pod.owner == NAME]
+    if len(pods) != deployment["spec"]["replicas"]:
+        return f"{len(pods)} pods"
+    for pod in pods:
+        if not pod.ready or not pod.is_loaded(stable["revision"]):
+            return f"{pod.name} does not serve stable"
+        if pod.table is None or pod.table.generation != table.generation:
+            return f"{pod.name} has not seen the table"
+    return ""
+
+
+def _find_unrest_of_spec(deployment: Object, status: dict[str, Any], stable: dict[str, Any]) -> str:
+    """The spec's program is stable's, or is rejected."""
+    wanted = deployment["spec"]["program"]["artifact"]["sha256"]
+    conditions = {c["type"]: c for c in status.get("conditions") or ()}
+    if wanted == stable["sha256"]:
+        return "" if conditions["Ready"]["status"] == "True" else "not Ready"
+    if conditions["Stalled"]["status"] != "True":
+        return f"the spec asks for {wanted[:8]}: {status.get('message')}"
+    return ""
+
+
+def is_analysing(referee: Referee) -> bool:
+    """Whether the time that passes is the analysis' own: a step or a bake whose weight is in effect, a load deadline."""
+    status = (referee.people.find_deployment() or {}).get("status") or {}
+    rollout = referee.find_rollout((status.get("canary") or {}).get("rolloutUID", ""))
+    if rollout is None:
+        return False
+    record = rollout.get("status") or {}
+    phase = record.get("phase")
+    return phase in {"Stepping", "Baking"} and bool(record.get("weightEffectiveAt"))

@@ -1,0 +1,200 @@
+"""One plan, carried out: the world is put together, everything happens, then calm must come and stay.
+
+Called by `__main__.py` and the tests.
+"""
+
+import asyncio
+import hashlib
+import logging
+from dataclasses import dataclass, field
+from functools import partial
+
+from tests.simulation.calm import find_unrest, is_analysing
+from tests.simulation.controllers import Controllers
+from tests.simulation.hand import Hand
+from tests.simulation.loop import VirtualLoop
+from tests.simulation.operators import Operators
+from tests.simulation.plan import Fault, FaultKind, Plan
+from tests.simulation.pods import Kubelet
+from tests.simulation.prometheus import SimPrometheus
+from tests.simulation.records import Records
+from tests.simulation.referee import Referee
+from tests.simulation.store import Change
+from tests.simulation.user import NAME, NAMESPACE, People, get_digest
+from tests.simulation.weather import Weather
+
+from dspy_operator.api import names
+from dspy_operator.kube.resources import DSPYDEPLOYMENTS, DSPYROLLOUTS, LEASES
+from dspy_operator.manifests.owner import Owner
+from dspy_operator.traffic.table import read_table
+
+PATIENCE = 30.0
+"""Seconds in a row without an analysis in which calm must come (L1)."""
+UNDECIDED = 150.0
+"""Seconds after which a person ends what holds for ever."""
+LONGEST = 600.0
+QUIET, LONG_QUIET = 15.0, 300.0
+SETTLING = 10.0
+""" Seconds until the last tellings of the pods are over."""
+
+
+@dataclass
+class Outcome:
+    """What came of a plan. `broken` names the invariant and says what was seen; empty if all held."""
+
+    broken: list[str] = field(default_factory=list)
+    trace: list[str] = field(default_factory=list)
+    ended: str = ""
+    seconds: float = 0.0
+    writes: int = 0
+
+    @property
+    def digest(self) -> str:
+        """The same for the same plan."""
+        return hashlib.sha256("\n".join(self.trace).encode()).hexdigest()[:16]
+
+
+def run(plan: Plan) -> Outcome:
+    """Carry a plan out."""
+    logging.disable(logging.CRITICAL)
+    loop = VirtualLoop()
+    try:
+        return loop.run_until_complete(_live(plan, loop))
+    finally:
+        loop.close()
+        logging.disable(logging.NOTSET)
+
+
+async def _live(plan: Plan, loop: VirtualLoop) -> Outcome:
+    weather = Weather(plan, loop)
+    outcome = Outcome()
+    scores = {get_digest(letter): score for letter, score in plan.scores}
+    kubelet = Kubelet(
+        weather,
+        Hand(weather.store, "kubelet"),
+        scores,
+        {get_digest(letter) for letter in plan.unfit},
+        plan.rate,
+    )
+    controllers = Controllers(weather, Hand(weather.store, "controllers"))
+    people = People(weather, Hand(weather.store, "people"))
+    prometheus = SimPrometheus(weather, kubelet, NAMESPACE)
+    operators = Operators(weather, prometheus)
+
+    referee = Referee(weather, kubelet, people, outcome.broken)
+    records = Records(referee)
+
+    def trace(change: Change) -> None:
+        if change.resource is not LEASES:
+            outcome.trace.append(_describe(change, weather.elapsed))
+
+    weather.store.listeners += [
+        trace,
+        referee.check,
+        records.check,
+        kubelet.notice,
+        controllers.notice,
+        operators.notice,
+    ]
+    people.begin()
+    operators.start()
+    if plan.standby:
+        operators.start()
+    for act in plan.acts:
+        weather.later(act.at, partial(people.act, act))
+    for fault in plan.faults:
+        weather.later(fault.at, partial(strike, fault, kubelet, operators))
+        weather.later(fault.until, operators.list_again)
+    try:
+        await _watch(referee, operators, plan)
+    finally:
+        outcome.seconds, outcome.writes = weather.elapsed, weather.store.writes
+        outcome.ended = _describe_end(people)
+        await operators.end()
+    return outcome
+
+
+def strike(fault: Fault, kubelet: Kubelet, operators: Operators) -> None:
+    """What a fault does at once, at its beginning."""
+    match fault.kind:
+        case FaultKind.CRASH:
+            kubelet.crash()
+        case FaultKind.EVICT:
+            kubelet.evict()
+        case _:
+            operators.strike(fault)
+
+
+async def _watch(referee: Referee, operators: Operators, plan: Plan) -> None:
+    """Until calm has come and stayed, or something is broken."""
+    weather = referee.weather
+    await _pass(referee, plan.healed_at)
+    if referee.broken:
+        return
+    if referee.people.mend():
+        operators.list_again()
+    waited, helped = 0.0, False
+    while not referee.broken and (unrest := find_unrest(referee)):
+        operators.revive()
+        if is_analysing(referee):
+            waited = 0.0
+        else:
+            waited += 1.0
+        if waited > PATIENCE:
+            referee.say("L1", f"{waited:.0f} s after everything was mended: {unrest}")
+        if not helped and weather.elapsed > plan.healed_at + UNDECIDED:
+            helped = True
+            referee.people.give_up()
+        if weather.elapsed > plan.healed_at + LONGEST:
+            referee.say("L2", f"no end: {unrest}")
+        failure = next(filter(None, (process.find_failure() for process in operators.processes)), None)
+        if failure is not None:
+            referee.say("L1", f"a task of the operator ended: {failure!r}")
+        await asyncio.sleep(1.0)
+    if not referee.broken:
+        await _stay(referee, QUIET if plan.seed % 20 else LONG_QUIET)
+
+
+async def _pass(referee: Referee, until: float) -> None:
+    """Let the time pass, up to the first violation."""
+    while referee.weather.elapsed < until and not referee.broken:
+        await asyncio.sleep(min(2.0, until - referee.weather.elapsed + 0.001))
+
+
+async def _stay(referee: Referee, seconds: float) -> None:
+    """L5: who has nothing to do writes nothing."""
+    await asyncio.sleep(SETTLING)
+    written: list[str] = []
+
+    def note(change: Change) -> None:
+        if change.who.startswith("operator") and change.resource is not LEASES:
+            written.append(_describe(change, referee.weather.elapsed))
+
+    referee.weather.store.listeners.append(note)
+    await _pass(referee, referee.weather.elapsed + seconds)
+    if written:
+        referee.say("L5", f"{len(written)} writes in {seconds:.0f} s of calm, the first: {written[0]}")
+    if unrest := find_unrest(referee):
+        referee.say("L5", f"calm did not last: {unrest}")
+
+
+def _describe(change: Change, elapsed: float) -> str:
+    meta = change.live["metadata"]
+    verb = "deletes" if change.after is None else "creates" if change.before is None else "changes"
+    line = f"{elapsed:8.3f} {change.who} {verb} {change.resource.plural}/{meta['name']}"
+    status = (change.after or {}).get("status") or {}
+    if change.resource is DSPYROLLOUTS:
+        return f"{line} {status.get('phase')} {status.get('step')} {status.get('weight')} % {status.get('reason')}"
+    if change.resource is DSPYDEPLOYMENTS:
+        stable = (status.get("stable") or {}).get("revision")
+        return f"{line} stable {stable} canary {(status.get('canary') or {}).get('revision')}: {status.get('message')}"
+    if meta["name"] == names.routes_name(NAME) and change.after is not None:
+        table = read_table(change.after, Owner(NAMESPACE, NAME, ""), None)
+        shares = [f"{s.program.revision} {s.weight} %" for s in table.split.shares] if table else []
+        return f"{line} generation {table and table.generation}: {', '.join(shares)}"
+    return line
+
+
+def _describe_end(people: People) -> str:
+    status = (people.find_deployment() or {}).get("status") or {}
+    return f"{(status.get('stable') or {}).get('revision')} is stable: {status.get('message')}"

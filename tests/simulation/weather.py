@@ -1,0 +1,43 @@
+"""What every part of the simulated world shares: the clock, the dice, the objects, and which faults are on right now."""
+
+import asyncio
+import random
+from collections.abc import Callable
+
+from tests.simulation.client import DAWN
+from tests.simulation.plan import Fault, FaultKind, Plan
+from tests.simulation.store import Store
+
+
+class Weather:
+    """`beginning` is the loop's time when the story begins; plans count from there."""
+
+    def __init__(self, plan: Plan, loop: asyncio.AbstractEventLoop) -> None:
+        self.plan = plan
+        self.rng = random.Random(plan.seed)
+        self.store = Store(lambda: self.time)
+        self.beginning = loop.time()
+        self._loop = loop
+
+    @property
+    def time(self) -> float:
+        """Seconds since 1970 by the API server, Prometheus and the pods, which agree."""
+        return DAWN + self._loop.time()
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the beginning."""
+        return self._loop.time() - self.beginning
+
+    def is_on(self, kind: FaultKind) -> bool:
+        """Whether such a fault may strike now."""
+        return any(True for _ in self.list_on(kind))
+
+    def list_on(self, *kinds: FaultKind) -> list[Fault]:
+        """The faults of these kinds (all without any) whose time it is."""
+        now = self.elapsed
+        return [f for f in self.plan.faults if f.at <= now < f.until and (not kinds or f.kind in kinds)]
+
+    def later(self, delay: float, act: Callable[[], None]) -> None:
+        """Do something in `delay` seconds."""
+        self._loop.call_later(delay, act)
