@@ -1,0 +1,184 @@
+"""One state of the cluster as the checker keeps it: frozen, hashable, without times, sentences and numbers of looks.
+
+`observing.py` makes of it what `decide` sees; `effects.py` makes the next one of a write; `events.py` of all else.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import cache
+
+from tests.model.programs import NOW
+
+from dspy_operator.api.names import Command
+from dspy_operator.api.reasons import Reason
+from dspy_operator.rollout.clock import format_exact, format_time
+from dspy_operator.rollout.model import (
+    DeploymentRecord,
+    Handled,
+    Phase,
+    Rejected,
+    RolloutRecord,
+    Stable,
+    Table,
+)
+
+Use = tuple[str, int]
+"""A revision with weight in some table that pods may still use, and its slot there."""
+
+
+class Fixed(dict[Command, tuple[str, ...]]):
+    """Handled nonces that can be hashed; nobody changes them."""
+
+    def __hash__(self) -> int:  # type: ignore[override]  # dict says that it has none
+        return hash(frozenset(self.items()))
+
+
+NOTHING_HANDLED = Fixed()
+EMPTY_RECORD = RolloutRecord(handled=NOTHING_HANDLED)
+NO_RECORD = DeploymentRecord(handled=NOTHING_HANDLED)
+
+
+@dataclass(frozen=True)
+class Given:
+    """A command's annotation: the `number`th of this run, and the attempt (uid) that was open when it was given."""
+
+    command: Command
+    number: int
+    attempt: str
+
+    @property
+    def nonce(self) -> str:
+        """Later numbers are later times."""
+        return get_nonce(self.number)
+
+
+@cache
+def get_nonce(number: int) -> str:
+    """The RFC 3339 time of the `number`th command."""
+    return format_exact(NOW - 1000 + number)
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """R: identity and record. Its plan is always the same."""
+
+    name: str
+    uid: str
+    origin: str
+    to: str
+    fast: bool
+    record: RolloutRecord = EMPTY_RECORD
+
+
+@dataclass(frozen=True)
+class Ghost:
+    """What only the invariants know.
+
+    `uses`: every revision with weight in any table since the last confirmed one. `lowered`: attempts (uid) that were
+    rolled back or are over; `ends`: how, also when the record was lost since; `lost`: those whose record was wiped
+    while the table showed it. `granted`: the newest weight that was recorded, and for which attempt. `acted`: nonces
+    that have done something.
+    """
+
+    uses: frozenset[Use] = frozenset()
+    lowered: frozenset[str] = frozenset()
+    ends: frozenset[tuple[str, Phase]] = frozenset()
+    lost: frozenset[str] = frozenset()
+    granted: tuple[str, int] = ("", 0)
+    acted: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Spec, D, every R, V, T, C and pods.
+
+    `spec` is the revision that is asked for, empty when the spec cannot be read. `ended` names attempts, the newest
+    end first. `slots` and `archived` hold letters of programs. `confirmed`: the pods use T; `refreshed`: they were
+    told; `refused`: programs that they cannot load.
+    """
+
+    spec: str = "a"
+    queue: bool = False
+    paused: bool = False
+    deleted: bool = False
+    given: tuple[Given, ...] = ()
+    record: DeploymentRecord = NO_RECORD
+    attempts: tuple[Attempt, ...] = ()
+    ended: tuple[str, ...] = ()
+    revisions: frozenset[str] = frozenset()
+    archived: frozenset[str] = frozenset()
+    slots: tuple[str, str, str] = ("", "", "")
+    table: Table | None = None
+    confirmed: bool = False
+    refreshed: bool = True
+    ready: bool = True
+    refused: frozenset[str] = frozenset()
+    ghost: Ghost = Ghost()
+
+    @property
+    def attempt(self) -> Attempt | None:
+        """R that the pointer names."""
+        pointer = self.record.pointer
+        return self.find_attempt(pointer.rollout_uid) if pointer else None
+
+    @property
+    def end(self) -> Phase | None:
+        """How the attempt ended that the pointer names, as far as anybody ever wrote it down."""
+        pointer = self.record.pointer
+        ends = dict(self.ghost.ends)
+        return ends.get(pointer.rollout_uid) if pointer else None
+
+    def find_attempt(self, uid: str) -> Attempt | None:
+        """R by its uid."""
+        return next((attempt for attempt in self.attempts if attempt.uid == uid), None)
+
+
+def drop_ghost(cluster: Cluster) -> Cluster:
+    """What an operator can see."""
+    return replace(cluster, ghost=Ghost())
+
+
+def list_uses(table: Table | None) -> frozenset[Use]:
+    """Who gets traffic by this table."""
+    shares = table.split.shares if table else ()
+    return frozenset((share.program.revision, share.slot) for share in shares if share.weight)
+
+
+def normalise_deployment(record: DeploymentRecord) -> DeploymentRecord:
+    """Without times and sentences."""
+    stable = record.stable
+    fixed = (
+        Stable(stable.revision, stable.sha256, format_time(NOW) if stable.promoted_at else "")
+        if stable
+        else None
+    )
+    rejected = sorted({entry.revision for entry in record.rejected})
+    return replace(
+        record,
+        stable=fixed,
+        rejected=tuple(Rejected(revision, "Rejected", format_time(NOW)) for revision in rejected),
+        handled=_fix(record.handled),
+    )
+
+
+def normalise_rollout(record: RolloutRecord) -> RolloutRecord:
+    """Without times, sentences and what was measured; `observing` writes its last line of history again."""
+    return replace(
+        record,
+        reason=Reason.PREPARING,
+        message="",
+        started_at=None if record.started_at is None else NOW,
+        effective_at=None if record.effective_at is None else NOW,
+        handled=_fix(record.handled),
+        entries=(),
+        analysis=None,
+    )
+
+
+def _fix(handled: Handled) -> Fixed:
+    return Fixed({command: tuple(nonces) for command, nonces in handled.items() if nonces})
+
+
+def list_names(names: Iterable[str]) -> str:
+    """For people."""
+    return ",".join(sorted(names)) or "-"

@@ -1,0 +1,269 @@
+"""From a decision to its writes in the executor's order, and from a write to the cluster after it.
+
+Mirrors `reconcile/record.py` and `reconcile/execute.py`: the record first, then at most one effect; every write is
+bound to the object that the pass has read, except a POST, which fails where something is already.
+"""
+
+from dataclasses import dataclass, replace
+from typing import assert_never
+
+from tests.model.cluster import (
+    Attempt,
+    Cluster,
+    list_uses,
+    normalise_deployment,
+    normalise_rollout,
+)
+from tests.model.observing import copy_name
+
+from dspy_operator.rollout.actions import (
+    Action,
+    Archive,
+    CreateRevision,
+    CreateRollout,
+    Decision,
+    DeleteRollout,
+    FillSlot,
+    Prune,
+    RefreshPods,
+    RemoveWorkload,
+    RepairChildren,
+    Restamp,
+    SetSplit,
+)
+from dspy_operator.rollout.model import DeploymentRecord, Observation, Phase, RolloutRecord, Table
+
+
+@dataclass(frozen=True)
+class WriteD:
+    """The durable part of D's status."""
+
+    record: DeploymentRecord
+
+
+@dataclass(frozen=True)
+class WriteR:
+    """The status of the attempt with this uid."""
+
+    uid: str
+    record: RolloutRecord
+
+
+@dataclass(frozen=True)
+class WriteT:
+    """The routing table; `stamp_only` keeps its generation."""
+
+    table: Table
+    stamp_only: bool = False
+
+
+@dataclass(frozen=True)
+class Fill:
+    """A program's bytes in a slot."""
+
+    slot: int
+    letter: str
+
+
+@dataclass(frozen=True)
+class CreateR:
+    """A new attempt, without uid yet."""
+
+    attempt: Attempt
+
+
+@dataclass(frozen=True)
+class DeleteR:
+    """An attempt goes."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class ChangeKept:
+    """A ControllerRevision (`kind` V) or a copy of a program comes or goes."""
+
+    kind: str
+    letter: str
+    comes: bool
+
+
+@dataclass(frozen=True)
+class Tell:
+    """Annotations on the pods."""
+
+
+Change = WriteD | WriteR | WriteT | Fill | CreateR | DeleteR | ChangeKept | Tell
+
+
+@dataclass(frozen=True)
+class Write:
+    """One request. `target` is the object; not `bound`: a POST, or an annotation on pods."""
+
+    target: str
+    bound: bool
+    change: Change
+
+
+def list_writes(seen: Observation, decision: Decision, cluster: Cluster) -> tuple[Write, ...]:
+    """The writes of one pass in their order."""
+    writes: list[Write] = []
+    if decision.deployment is not None:
+        writes.append(Write("D", bound=True, change=WriteD(normalise_deployment(decision.deployment))))
+    elif decision.rollout is not None and cluster.attempt is not None:
+        uid = cluster.attempt.uid
+        change = WriteR(uid, normalise_rollout(decision.rollout))
+        writes.append(Write(f"R {uid}", bound=True, change=change))
+    if decision.action is not None:
+        writes += _list_effects(decision.action, seen, cluster)
+    return tuple(writes)
+
+
+def _list_effects(  # noqa: C901, PLR0911  one arm for each action
+    action: Action, seen: Observation, cluster: Cluster
+) -> list[Write]:
+    match action:
+        case CreateRevision(program):
+            return [_keep("V", program.revision, comes=True)]
+        case Archive(program):
+            return [_keep("copy", program.revision, comes=True)]
+        case CreateRollout(to, origin, number, fast):
+            name = f"{to.revision}-{number}"
+            attempt = Attempt(name, "", origin.revision, to.revision, fast)
+            return [Write(f"R {name}", bound=False, change=CreateR(attempt))]
+        case DeleteRollout(name):
+            return [_delete_attempt(cluster, name)]
+        case FillSlot(slot, program):
+            return [Write(f"slot {slot}", bound=True, change=Fill(slot, program.revision))]
+        case SetSplit(split, rollout, number):
+            table = Table(split, 0, rollout, number, seen.epoch)
+            return [Write("T", bound=cluster.table is not None, change=WriteT(table))]
+        case Restamp():
+            if cluster.table is None:
+                return []
+            stamped = replace(cluster.table, epoch=seen.epoch, intact=True)
+            return [Write("T", bound=True, change=WriteT(stamped, stamp_only=True))]
+        case RefreshPods():
+            return [Write("pods", bound=False, change=Tell())]
+        case Prune():
+            return _list_pruned(action, cluster)
+        case RepairChildren() | RemoveWorkload():
+            raise AssertionError(f"the model has no {action}")
+        case _:
+            assert_never(action)
+
+
+def _list_pruned(action: Prune, cluster: Cluster) -> list[Write]:
+    """In the executor's order: attempts, copies, revisions."""
+    copies = {copy_name(letter): letter for letter in cluster.archived}
+    return [
+        *(_delete_attempt(cluster, name) for name in action.rollouts),
+        *(_keep("copy", copies[name], comes=False) for name in action.config_maps),
+        *(_keep("V", letter, comes=False) for letter in action.revisions),
+    ]
+
+
+def _keep(kind: str, letter: str, *, comes: bool) -> Write:
+    return Write(f"{kind} {letter}", bound=not comes, change=ChangeKept(kind, letter, comes))
+
+
+def _delete_attempt(cluster: Cluster, name: str) -> Write:
+    uid = next(attempt.uid for attempt in cluster.attempts if attempt.name == name)
+    return Write(f"R {uid}", bound=True, change=DeleteR(name))
+
+
+def land(cluster: Cluster, write: Write) -> Cluster | None:  # noqa: PLR0911  one arm for each change
+    """The cluster after the API server has taken a write; None when it refuses it: what is there is not expected."""
+    match write.change:
+        case WriteD(record):
+            return replace(cluster, record=record)
+        case WriteR(uid, record):
+            return _land_record(cluster, uid, record)
+        case WriteT(table, stamp_only):
+            if cluster.table is not None and not write.bound:
+                return None
+            return land_table(cluster, table, stamp_only=stamp_only)
+        case Fill(slot, letter):
+            one, two, three = (letter if n == slot else held for n, held in enumerate(cluster.slots))
+            return replace(cluster, slots=(one, two, three))
+        case CreateR(attempt):
+            return _land_attempt(cluster, attempt)
+        case DeleteR(name):
+            return replace(cluster, attempts=tuple(a for a in cluster.attempts if a.name != name))
+        case ChangeKept(kind, letter, comes):
+            return _land_kept(cluster, kind, letter, comes=comes)
+        case Tell():
+            return replace(cluster, refreshed=True)
+        case _:
+            assert_never(write.change)
+
+
+def land_table(cluster: Cluster, table: Table, *, stamp_only: bool = False) -> Cluster:
+    """The pods are told; that they use a new generation is seen later."""
+    ghost = replace(cluster.ghost, uses=cluster.ghost.uses | list_uses(table))
+    confirmed = cluster.confirmed and stamp_only
+    return replace(cluster, table=table, confirmed=confirmed, refreshed=True, ghost=ghost)
+
+
+def _land_record(cluster: Cluster, uid: str, record: RolloutRecord) -> Cluster | None:
+    if cluster.find_attempt(uid) is None:
+        return None
+    attempts = tuple(replace(a, record=record) if a.uid == uid else a for a in cluster.attempts)
+    ghost = replace(cluster.ghost, granted=(uid, record.weight))
+    if record.phase is Phase.ROLLING_BACK or record.phase.is_end:
+        ends = dict(cluster.ghost.ends) | ({uid: record.phase} if record.phase.is_end else {})
+        ghost = replace(ghost, lowered=ghost.lowered | {uid}, ends=frozenset(ends.items()))
+    changed = replace(cluster, attempts=attempts, ghost=ghost)
+    name = next(a.name for a in attempts if a.uid == uid)
+    if record.phase.is_end and name not in cluster.ended:
+        changed = replace(changed, ended=(name, *cluster.ended))
+    return changed
+
+
+def _land_attempt(cluster: Cluster, attempt: Attempt) -> Cluster | None:
+    if any(found.name == attempt.name for found in cluster.attempts):
+        return None
+    known = {found.uid for found in cluster.attempts} | cluster.ghost.lowered
+    pointer = cluster.record.pointer
+    known |= {pointer.rollout_uid} if pointer else set()
+    known |= {given.attempt for given in cluster.given}
+    number = next(n for n in range(1, 100) if f"{attempt.name}#{n}" not in known)
+    made = replace(attempt, uid=f"{attempt.name}#{number}")
+    return replace(cluster, attempts=(*cluster.attempts, made))
+
+
+def _land_kept(cluster: Cluster, kind: str, letter: str, *, comes: bool) -> Cluster | None:
+    held = cluster.revisions if kind == "V" else cluster.archived
+    if comes and letter in held:
+        return None
+    after = held | {letter} if comes else held - {letter}
+    return replace(cluster, revisions=after) if kind == "V" else replace(cluster, archived=after)
+
+
+def describe(write: Write) -> str:  # noqa: PLR0911  one arm for each change
+    """One line of a trace."""
+    match write.change:
+        case WriteD(record):
+            stable = record.stable.revision if record.stable else "-"
+            pointer = f", pointer {record.pointer.rollout_uid}" if record.pointer else ""
+            rejected = "".join(entry.revision for entry in record.rejected)
+            return f"D: stable {stable}, rejected {rejected or '-'}{pointer}"
+        case WriteR(uid, record):
+            step = f" step {record.step}" if record.step else ""
+            ends = f" ({record.outcome})" if record.outcome else ""
+            return f"R {uid}: {record.phase}{step}{ends}, weight {record.weight}, epoch {record.epoch}"
+        case WriteT(table, stamp_only):
+            shares = ", ".join(f"{share.program.revision} {share.weight}" for share in table.split.shares)
+            return f"T: {shares}, epoch {table.epoch}{' (stamp only)' if stamp_only else ''}"
+        case Fill(slot, letter):
+            return f"slot {slot} = {letter}"
+        case CreateR(attempt):
+            return f"R {attempt.name} is created{' (fast)' if attempt.fast else ''}"
+        case DeleteR(name):
+            return f"R {name} is deleted"
+        case ChangeKept(kind, letter, comes):
+            return f"{kind} {letter} {'is created' if comes else 'is deleted'}"
+        case Tell():
+            return "the pods are told"
+        case _:
+            assert_never(write.change)

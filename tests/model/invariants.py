@@ -1,0 +1,382 @@
+"""The safety rules of the rollout protocol: over one decision, over one write, over one state.
+
+Each returns the broken rule and a sentence, or None. The numbers are those of docs/reliability.md.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+
+from tests.model.cluster import Cluster, Given
+from tests.model.effects import ChangeKept, Fill, Write, WriteD, WriteR, WriteT
+from tests.model.programs import WEIGHTS
+
+from dspy_operator.api.names import Command
+from dspy_operator.rollout.actions import Decision, SetSplit
+from dspy_operator.rollout.judging import Action
+from dspy_operator.rollout.model import (
+    DeploymentRecord,
+    Handled,
+    LoadState,
+    Observation,
+    Phase,
+    RolloutRecord,
+    Target,
+    Unmeasured,
+)
+
+FORWARD = frozenset({Phase.STEPPING, Phase.PROMOTING, Phase.BAKING, Phase.PROMOTED})
+JUDGED = frozenset({Phase.STEPPING, Phase.BAKING})
+LOSING = frozenset({Phase.ROLLED_BACK, Phase.ABORTED, Phase.SUPERSEDED})
+PROMOTING = frozenset({Command.PROMOTE, Command.PROMOTE_FULL})
+ACTING = PROMOTING | {Command.ABORT, Command.UNDO}
+FULL = 100
+
+Broken = str | None
+
+
+# --- one decision ------------------------------------------------------------------------------------------
+
+
+def deletion_waits_for_nobody(seen: Observation, decision: Decision) -> Broken:
+    """S10: of a deployment that is being deleted nothing is written."""
+    if seen.deleting and (decision.deployment or decision.rollout or decision.action):
+        return "S10: something is written although D is being deleted"
+    return None
+
+
+def a_close_needs_an_end(seen: Observation, decision: Decision) -> Broken:
+    """S10: the pointer goes only when the record that was read is terminal or lost."""
+    record, rollout = decision.deployment, seen.rollout
+    if record is None or rollout is None or seen.record.pointer in {None, record.pointer}:
+        return None
+    phase = rollout.record.phase
+    return None if phase.is_end else f"S10: the pointer goes while the attempt is {phase}"
+
+
+def one_record_and_one_effect(_: Observation, decision: Decision) -> Broken:
+    """W2: one pass writes at most one record."""
+    if decision.deployment is not None and decision.rollout is not None:
+        return "W2: two records in one pass"
+    return None
+
+
+def steps_forward_need_a_verdict(  # noqa: PLR0911  one way forward each
+    seen: Observation, decision: Decision
+) -> Broken:
+    """S4: phase and step advance only by a verdict on looks since the weight took effect, or by a nonce."""
+    rollout, record = seen.rollout, decision.rollout
+    if rollout is None or record is None or record.phase not in FORWARD:
+        return None
+    was = rollout.record
+    if (record.phase, record.step) == (was.phase, was.step):
+        return None
+    if was.phase in {Phase.PREPARING, Phase.PROMOTING}:
+        return _needs_ready_pods(seen, was)
+    if any(record.handled.get(command) != was.handled.get(command) for command in PROMOTING):
+        return None
+    if rollout.fast and was.phase is Phase.BAKING:
+        is_over = was.effective_at is not None and seen.now >= was.effective_at + rollout.plan.bake
+        return None if is_over else "S4: a fast attempt's bake is cut short"
+    if decision.verdict is None or decision.verdict.action not in {Action.ADVANCE, Action.PROMOTE}:
+        return f"S4: {was.phase} {was.step} goes on to {record.phase} {record.step} without a verdict"
+    if was.effective_at is None:
+        return f"S4: step {was.step} is judged before its weight is in effect"
+    return None
+
+
+def _needs_ready_pods(seen: Observation, was: RolloutRecord) -> Broken:
+    """Preparing ends when every ready pod has the program, Promoting when every ready pod uses the table."""
+    if was.phase is Phase.PREPARING and not _is_ready(seen):
+        return "S4: the first step begins before the canary is ready"
+    confirmed = seen.confirmation.at is not None or seen.confirmation.presumed
+    if was.phase is Phase.PROMOTING and not (confirmed and seen.capacity.ready_pods):
+        return "S4: the bake begins before 100 % is in effect"
+    return None
+
+
+def a_step_takes_effect_in_ready_pods(seen: Observation, decision: Decision) -> Broken:
+    """S4: a step's clock starts when every ready pod was seen to use the table of this record."""
+    rollout, record = seen.rollout, decision.rollout
+    if rollout is None or record is None or record.phase is not Phase.STEPPING:
+        return None
+    if rollout.record.effective_at is not None or record.effective_at is None:
+        return None
+    weight = seen.table.split.weight if seen.table else 0
+    if seen.confirmation.at is None or not seen.capacity.ready_pods or weight != record.weight:
+        return "S4: a weight counts as in effect that no pod was seen to use"
+    return None
+
+
+def a_raise_needs_a_ready_canary(seen: Observation, decision: Decision) -> Broken:
+    """S2: whoever gets more than before is loaded in every ready pod."""
+    if not _is_raise(seen, decision) or _is_ready(seen):
+        return None
+    return "S2: a raise onto a canary that no pod was seen to have"
+
+
+def no_raise_for_what_is_superseded(seen: Observation, decision: Decision) -> Broken:
+    """S15: the pass has read a spec that asks for something else."""
+    pointer, target = seen.record.pointer, seen.target
+    if not _is_raise(seen, decision) or pointer is None or not isinstance(target, Target):
+        return None
+    asked = target.program.revision
+    queued = seen.queue and not seen.record.is_rejected(asked)
+    is_stable = seen.record.stable is not None and asked == seen.record.stable.revision
+    if asked in {pointer.revision, pointer.source} or (queued and not is_stable):
+        return None
+    return f"S15: a raise for {pointer.revision} although the spec asks for {asked}"
+
+
+def blindness_changes_no_weight(seen: Observation, decision: Decision) -> Broken:
+    """S16: without Prometheus only a deadline's policy or a person judges a canary that has its bytes."""
+    rollout, record = seen.rollout, decision.rollout
+    if rollout is None or record is None or not isinstance(seen.judging.look, Unmeasured):
+        return None
+    fresh = record.outcome is Phase.ROLLED_BACK and rollout.record.outcome is not Phase.ROLLED_BACK
+    if fresh and decision.verdict is None and rollout.to.sha256 in seen.capacity.slots:
+        return "S16: rolled back because Prometheus does not answer"
+    return None
+
+
+def a_hold_holds(seen: Observation, decision: Decision) -> Broken:
+    """1.4: while somebody holds it no record goes forward, whatever the judge says."""
+    rollout, record = seen.rollout, decision.rollout
+    if rollout is None or record is None or record.phase not in FORWARD:
+        return None
+    if (record.phase, record.step) == (rollout.record.phase, rollout.record.step):
+        return None
+    if seen.spec_paused or rollout.record.held:
+        return f"P: {record.phase} {record.step} although the attempt is held"
+    return None
+
+
+def _is_raise(seen: Observation, decision: Decision) -> bool:
+    action, canary = decision.action, None
+    if isinstance(action, SetSplit):
+        canary = action.split.canary
+    if canary is None:
+        return False
+    before = seen.table.split.canary if seen.table else None
+    held = before.weight if before and before.program == canary.program else 0
+    return canary.weight > held
+
+
+def _is_ready(seen: Observation) -> bool:
+    rollout = seen.rollout
+    load = seen.capacity.loads.get(rollout.to.revision) if rollout else None
+    if rollout is None or not seen.capacity.ready_pods:
+        return False
+    loaded = load is not None and load.state is LoadState.LOADED
+    return loaded or (rollout.fast and seen.confirmation.presumed)
+
+
+DECISIONS: tuple[Callable[[Observation, Decision], Broken], ...] = (
+    deletion_waits_for_nobody,
+    a_close_needs_an_end,
+    one_record_and_one_effect,
+    steps_forward_need_a_verdict,
+    a_step_takes_effect_in_ready_pods,
+    a_raise_needs_a_ready_canary,
+    no_raise_for_what_is_superseded,
+    blindness_changes_no_weight,
+    a_hold_holds,
+)
+
+
+# --- one write ---------------------------------------------------------------------------------------------
+
+
+def the_table_is_whole(_: Cluster, write: Write, after: Cluster) -> Broken:
+    """S1: at most two revisions, shares sum to 100, the weight is one of the plan's."""
+    if not isinstance(write.change, WriteT) or after.table is None:
+        return None
+    split = after.table.split
+    slots = {share.slot for share in split.shares}
+    if sum(share.weight for share in split.shares) != FULL or len(slots) != len(split.shares):
+        return "S1: the shares do not sum to 100, or two are in one slot"
+    if split.weight not in {0, FULL, *WEIGHTS}:
+        return f"S1: weight {split.weight} is no step"
+    return None
+
+
+def a_raise_follows_the_record(before: Cluster, write: Write, after: Cluster) -> Broken:
+    """S4, S5, S7: share rises for the open attempt only, up to its record, never once it was lowered or rejected."""
+    table = after.table
+    canary = table.split.canary if table and isinstance(write.change, WriteT) else None
+    old = before.table.split.canary if before.table else None
+    if canary is None or canary.weight <= (old.weight if old and old.program == canary.program else 0):
+        return None
+    letter, pointer = canary.program.revision, before.record.pointer
+    uid, weight = before.ghost.granted
+    if pointer is None or pointer.revision != letter or pointer.rollout_uid != uid:
+        return f"S4: share for {letter} without a record"
+    if uid in before.ghost.lowered:
+        return f"S7: share for {letter}, which was given up"
+    if canary.weight > weight:
+        return f"S4: {canary.weight} % although the record says {weight}"
+    if before.record.is_rejected(letter) and pointer.source == letter:
+        return f"S5: share for {letter}, which is rejected"
+    return None
+
+
+def a_lowered_attempt_stays_lowered(before: Cluster, write: Write, _: Cluster) -> Broken:
+    """S7: what rolls back never goes on, and an end keeps its outcome."""
+    given_up = before.ghost.lowered | before.ghost.lost
+    if not isinstance(write.change, WriteR) or write.change.uid not in given_up:
+        return None
+    attempt, record = before.find_attempt(write.change.uid), write.change.record
+    if attempt and attempt.record.phase.is_end and record.phase is not attempt.record.phase:
+        return f"S7: the end {attempt.record.phase} becomes {record.phase}"
+    if record.phase in FORWARD and (attempt is None or attempt.record.phase is not record.phase):
+        return f"S7: an attempt that was given up is {record.phase} again"
+    return None
+
+
+def stable_moves_by_a_promotion(  # noqa: PLR0911  one rule each
+    before: Cluster, write: Write, after: Cluster
+) -> Broken:
+    """S8, S5: stable changes when a Promoted record closes, to its `to`, which has V and bytes."""
+    if not isinstance(write.change, WriteD) or before.record.stable is None:
+        return None
+    old, new = before.record.stable, after.record.stable
+    if new is None:
+        return "S8: there is no stable revision any more"
+    if new.revision == old.revision or not old.promoted_at:
+        return None
+    pointer = before.record.pointer
+    if before.end is not Phase.PROMOTED or pointer is None or pointer.revision != new.revision:
+        return f"S8: stable becomes {new.revision} without a promotion"
+    if new.revision not in before.revisions or new.revision not in before.archived:
+        return f"S8: stable becomes {new.revision}, of which there is no record or no copy"
+    if before.record.is_rejected(new.revision) and pointer.source == new.revision:
+        return f"S5: {new.revision} is rejected and becomes stable"
+    return None
+
+
+def the_pointer_goes_with_an_end(before: Cluster, write: Write, after: Cluster) -> Broken:
+    """S10: the pointer goes or changes only when its record is terminal or lost."""
+    if not isinstance(write.change, WriteD) or before.record.pointer == after.record.pointer:
+        return None
+    attempt = before.attempt
+    if attempt is not None and before.end is None:
+        return f"S10: the pointer goes while the attempt is {attempt.record.phase}"
+    return None
+
+
+def a_close_remembers(before: Cluster, write: Write, after: Cluster) -> Broken:
+    """S5: what was rolled back or aborted is rejected by the write that closes it."""
+    pointer = before.record.pointer
+    if not isinstance(write.change, WriteD) or pointer is None or after.record.pointer is not None:
+        return None
+    if before.end in {Phase.ROLLED_BACK, Phase.ABORTED} and not after.record.is_rejected(pointer.revision):
+        return f"S5: {pointer.revision} was {before.end} and is not rejected"
+    return None
+
+
+def nothing_in_use_is_freed(before: Cluster, write: Write, _: Cluster) -> Broken:
+    """W6: no slot is overwritten and no V deleted to which a table since the last confirmed one gives weight."""
+    match write.change:
+        case Fill(slot, letter):
+            used = {rev for rev, place in before.ghost.uses if place == slot} - {letter}
+            return (
+                f"W6: slot {slot} is overwritten, {'/'.join(sorted(used))} is in use there" if used else None
+            )
+        case ChangeKept("V", letter, False):
+            used = {rev for rev, _ in before.ghost.uses}
+            return f"W6: V of {letter} goes, which is in use" if letter in used else None
+        case _:
+            return None
+
+
+def commands_act_once(before: Cluster, write: Write, _: Cluster) -> Broken:
+    """S14: a nonce acts at most once, and only on the attempt that was open when it was given."""
+    for given in list_acting(before, write):
+        if given.nonce in before.ghost.acted:
+            return f"S14: {given.command} acts again"
+        uid = write.change.uid if isinstance(write.change, WriteR) else ""
+        if uid and given.attempt != uid:
+            return f"S14: {given.command} was given to {given.attempt or 'nobody'} and acts on {uid}"
+    return None
+
+
+def list_acting(before: Cluster, write: Write) -> list[Given]:
+    """The commands that this write carries out, not those that it only remembers."""
+    return [given for given in before.given if _acts(before, write, given)]
+
+
+def _acts(before: Cluster, write: Write, given: Given) -> bool:
+    match write.change:
+        case WriteR(uid, record):
+            attempt = before.find_attempt(uid)
+            was = attempt.record.handled if attempt else {}
+            return given.command in ACTING and _is_new(given, was, record.handled)
+        case WriteD(record):
+            return _is_new(given, before.record.handled, record.handled) and _acts_on_d(before, record, given)
+        case _:
+            return False
+
+
+def _acts_on_d(before: Cluster, record: DeploymentRecord, given: Given) -> bool:
+    if given.command is Command.RETRY:
+        return before.record.pointer is None and len(record.rejected) < len(before.record.rejected)
+    opens = before.record.pointer is None and record.pointer is not None
+    return given.command is Command.UNDO and opens
+
+
+def _is_new(given: Given, was: Handled, now: Handled) -> bool:
+    nonce, command = given.nonce, given.command
+    return nonce in now.get(command, ()) and nonce not in was.get(command, ())
+
+
+def note_acting(before: Cluster, write: Write, after: Cluster) -> Cluster:
+    """The cluster that remembers which nonces have acted."""
+    acting = {given.nonce for given in list_acting(before, write)}
+    if not acting:
+        return after
+    return replace(after, ghost=replace(after.ghost, acted=after.ghost.acted | acting))
+
+
+WRITES: tuple[Callable[[Cluster, Write, Cluster], Broken], ...] = (
+    the_table_is_whole,
+    a_raise_follows_the_record,
+    a_lowered_attempt_stays_lowered,
+    stable_moves_by_a_promotion,
+    the_pointer_goes_with_an_end,
+    a_close_remembers,
+    nothing_in_use_is_freed,
+    commands_act_once,
+)
+
+
+# --- one state ---------------------------------------------------------------------------------------------
+
+
+def who_has_traffic_has_capacity(cluster: Cluster) -> Broken:
+    """S2: a revision with weight in any table since the last confirmed one has V and its bytes."""
+    for letter, slot in cluster.ghost.uses:
+        if letter not in cluster.revisions:
+            return f"S2: {letter} has traffic and no ControllerRevision"
+        if cluster.slots[slot] != letter:
+            return (
+                f"S2: {letter} has traffic from slot {slot}, which holds {cluster.slots[slot] or 'nothing'}"
+            )
+    return None
+
+
+def stable_is_kept(cluster: Cluster) -> Broken:
+    """S3: until a Promoted record closes, a rollback needs nothing but one write of the table."""
+    attempt = cluster.attempt
+    if attempt is None or attempt.record.phase not in FORWARD or cluster.table is None:
+        return None
+    slot = cluster.table.split.find_slot(attempt.origin)
+    if slot is None or cluster.slots[slot] != attempt.origin or attempt.origin not in cluster.revisions:
+        return f"S3: {attempt.origin} cannot take over at once"
+    return None
+
+
+STATES: tuple[Callable[[Cluster], Broken], ...] = (who_has_traffic_has_capacity, stable_is_kept)
+
+
+def find_first(answers: Iterable[Broken]) -> Broken:
+    """The first broken rule."""
+    return next((broken for broken in answers if broken), None)

@@ -1,0 +1,45 @@
+"""Where checks start, and the bounds of those that run with the unit tests and of the longer ones."""
+
+from dataclasses import dataclass
+
+from tests.model.cluster import NOTHING_HANDLED, Cluster, Ghost, list_uses
+from tests.model.events import Bounds, Budget
+from tests.model.programs import NOW, build_program
+
+from dspy_operator.rollout.clock import format_time
+from dspy_operator.rollout.model import DeploymentRecord, Share, Split, Stable, Table
+
+
+def build_settled(*, queue: bool = False) -> Cluster:
+    """Revision a serves, nothing is open."""
+    stable = Stable("a", "a" * 64, format_time(NOW))
+    table = Table(Split(Share(build_program("a"), 0, 100)), 0, "", 0, 1)
+    return Cluster(
+        queue=queue,
+        record=DeploymentRecord(stable, handled=NOTHING_HANDLED),
+        revisions=frozenset("a"),
+        archived=frozenset("a"),
+        slots=("a", "", ""),
+        table=table,
+        confirmed=True,
+        ghost=Ghost(uses=list_uses(table)),
+    )
+
+
+@dataclass(frozen=True)
+class Check:
+    """One exhaustive check."""
+
+    name: str
+    start: Cluster
+    bounds: Bounds
+
+    def __str__(self) -> str:
+        """The name."""
+        return self.name
+
+
+CHECKS = (
+    Check("one edit", build_settled(), Bounds(Budget(edits=1), specs="b")),
+    Check("two edits", build_settled(), Bounds(Budget(edits=2))),
+)
