@@ -192,6 +192,12 @@ class RolloutStatus(Model):
         None, description="The gate is open and waits for the promote command."
     )
     held: bool | None = Field(None, description="Paused by the user.")
+    noticed: list[Word] | None = Field(
+        None,
+        max_length=8,
+        description="Reasons of events that are given once in a step and were given in this one.",
+        json_schema_extra={"x-kubernetes-list-type": "atomic"},
+    )
     handled_commands: HandledCommands | None = Field(
         None, description="The last 16 nonces of each command that were acted upon."
     )

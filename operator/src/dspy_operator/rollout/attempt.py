@@ -19,6 +19,7 @@ from dspy_operator.rollout.model import (
     RolloutRecord,
     Unmeasured,
 )
+from dspy_operator.rollout.noticing import note_trouble
 from dspy_operator.rollout.orders import build_handled, find_order, is_held_by_a_person
 from dspy_operator.rollout.world import REFRESH_WAIT, find_wanted_split, is_canary_ready
 
@@ -87,7 +88,7 @@ def the_weight_takes_effect(seen: Observation) -> Decision | None:
         return Decision(Reason.WEIGHT_NOT_EFFECTIVE, message, wait=REFRESH_WAIT)
     analysis = seen.judging.analysis
     if analysis is None:
-        return _wait_for_reference()
+        return _wait_for_reference(seen)
     analysis = analysis.enter_step(rollout.record.step, at)
     record = replace(rollout.record, effective_at=at, analysis=analysis, reason=Reason.COLLECTING_EVIDENCE)
     message = f"{record.weight} % is in effect in every pod"
@@ -96,9 +97,13 @@ def the_weight_takes_effect(seen: Observation) -> Decision | None:
     )
 
 
-def _wait_for_reference() -> Decision:
+def _wait_for_reference(seen: Observation) -> Decision:
+    rollout = get_rollout(seen)
+    message = "Waiting for what Prometheus knows of the stable revision"
+    changed = replace(rollout.record, reason=Reason.EVIDENCE_MISSING, message=message)
+    record, notices = note_trouble(seen, rollout, changed)
     return Decision(
-        Reason.EVIDENCE_MISSING, "Waiting for what Prometheus knows of the stable revision", wait=5
+        Reason.EVIDENCE_MISSING, message, rollout=record if notices else None, notices=notices, wait=5
     )
 
 
@@ -127,7 +132,7 @@ def it_is_promoting(seen: Observation) -> Decision | None:
         return _promote(seen, "100 % is in effect in every pod")
     analysis = seen.judging.analysis
     if analysis is None and not rollout.fast:
-        return _wait_for_reference()
+        return _wait_for_reference(seen)
     if analysis is not None and not rollout.fast and rollout.record.effective_at is None:
         analysis = analysis.enter_bake(at)
     message = f"100 % is in effect; watching for {rollout.plan.bake:.0f} s"
@@ -136,6 +141,7 @@ def it_is_promoting(seen: Observation) -> Decision | None:
         phase=Phase.BAKING,
         effective_at=at,
         analysis=analysis,
+        noticed=(),
         reason=Reason.BAKING,
         message=message,
     )
@@ -206,9 +212,10 @@ def it_goes_on(seen: Observation) -> Decision:
     awaiting = reason == Rule.AWAITING_PROMOTION if judging.verdict else record.awaiting
     analysis = judging.analysis or record.analysis
     changed = replace(record, awaiting=awaiting, analysis=analysis, reason=reason, message=message)
-    begins = awaiting and not record.awaiting
-    notices = (Notice(Reason.AWAITING_PROMOTION, message),) if begins else ()
-    due = seen.checkpoint_due or awaiting != record.awaiting
+    changed, notices = note_trouble(seen, rollout, changed)
+    if awaiting and not record.awaiting:
+        notices = (*notices, Notice(Reason.AWAITING_PROMOTION, message))
+    due = seen.checkpoint_due or awaiting != record.awaiting or bool(notices)
     return Decision(
         reason,
         message,
@@ -245,6 +252,7 @@ def _advance(
         started_at=seen.now,
         effective_at=None,
         awaiting=False,
+        noticed=(),
         reason=shown,
         message=message,
         handled=build_handled(rollout.record.handled, orders),

@@ -120,9 +120,9 @@ class Entry:
 class RolloutRecord:
     """The part of DSPyRollout.status that decisions rest on.
 
-    `step` counts from 1, 0 before the first. `effective_at` is when the weight of the step took effect in every ready
-    pod (None: not yet), `awaiting` that only a person's `promote` is missing, `held` that a person paused it, `weight`
-    what the table must give the canary. `number` counts the decisions and is stamped on the table that carries one out.
+    `step` counts from 1, 0 before the first. `effective_at`: when its weight took effect in every ready pod (None: not
+    yet), `awaiting`: only a person's `promote` is missing, `held`: a person paused it, `noticed`: what people were told
+    in it. `weight` is what the table must give; `number` counts decisions and is stamped on the table of each.
     """
 
     phase: Phase = Phase.PREPARING
@@ -140,6 +140,7 @@ class RolloutRecord:
     handled: Handled = field(default_factory=dict)
     entries: tuple[Entry, ...] = ()
     analysis: Analysis | None = None
+    noticed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -225,9 +226,8 @@ class Table:
 class Confirmation:
     """How far the routing table has reached the pods.
 
-    `at` is when the last ready pod was seen to use it; None: not yet. `presumed`: Prometheus could not say, but the
-    pods were told long enough ago; good enough to free capacity, never for an analysis window.
-    `refreshed`: every serving pod carries the annotation of this generation.
+    `at`: when the last ready pod was seen to use it; None: not yet. `presumed`: Prometheus could not say, but the pods
+    were told long ago: enough to free capacity, never for analysis. `refreshed`: each carries the annotation.
     """
 
     at: float | None = None
@@ -268,9 +268,10 @@ class Load:
 class Capacity:
     """Pods of stable's workload, and programs.
 
-    `slots[i]` is the digest of the bytes in slot i, empty when it holds none. `archived` are the digests that have an
-    immutable copy, `available` those whose bytes can be had from somewhere. `drifted` names children that are missing
-    or differ; `leaving` the workloads whose Deployment still runs although stable is another one.
+    `slots[i]` is the digest of the bytes in slot i, empty when it holds none. `archived`: digests that have a copy that
+    cannot change, `available`: those whose bytes can be had. `drifted` names children that are missing or differ,
+    `leaving` workloads whose Deployment still runs although stable is another; `denied` is why the API server lets no
+    pod be made, in its words, empty if it does.
     """
 
     ready_pods: int = 0
@@ -280,6 +281,7 @@ class Capacity:
     available: frozenset[str] = frozenset()
     drifted: tuple[str, ...] = ()
     leaving: tuple[str, ...] = ()
+    denied: str = ""
     loads: Mapping[str, Load] = field(default_factory=dict)
 
 
@@ -331,10 +333,7 @@ class Past:
 
 @dataclass(frozen=True)
 class Stock:
-    """What there is: attempts, `copies` (ConfigMaps of programs and code), `digests` by revision.
-
-    `unfinished` began and have no end: the open one, and those whose pointer was lost with the deployment's status.
-    """
+    """Attempts (`unfinished`: open, or lost with a status), `copies` of programs and code, `digests` by revision."""
 
     attempts: tuple[Past, ...] = ()
     unfinished: tuple[Past, ...] = ()

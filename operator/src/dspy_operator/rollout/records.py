@@ -114,6 +114,7 @@ def read_rollout_record(rollout: DSPyRollout, analysis: Analysis | None) -> Roll
         handled=_read_handled(status.handled_commands),
         entries=tuple(_read_entries(status)),
         analysis=analysis,
+        noticed=tuple(status.noticed or ()),
     )
 
 
@@ -135,6 +136,7 @@ def build_rollout_record(record: RolloutRecord) -> Wire:
         "handledCommands": _build_handled(record.handled),
         "decisions": [_build_entry(entry) for entry in record.entries] or None,
         "looks": record.analysis.to_text() if record.analysis else None,
+        "noticed": list(record.noticed) or None,
     }
 
 

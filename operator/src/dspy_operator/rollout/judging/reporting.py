@@ -35,6 +35,7 @@ def build_verdict(state: State, kind: LookKind, t: float) -> Verdict:
         observed=state.clock.observed,
         ln_e_rollback=get_rollout_ln_e(readings),
         ln_e_ratio=get_ratio_ln_e(state.ratio_evidence),
+        deadline_passed=finding.deadline_passed,
     )
 
 

@@ -88,7 +88,8 @@ class Verdict:
 
     `gate_open` with Hold and AwaitingPromotion: only a person's `promote` is missing. `skipped` names the
     metrics that `onMissing: Skip` left out. `observed` seconds of dwell in this step. `ln_e_rollback` is of
-    the mean over the deciding metrics, `ln_e_ratio` of the sample-ratio check.
+    the mean over the deciding metrics, `ln_e_ratio` of the sample-ratio check. `deadline_passed`: the step's
+    deadline is over, whatever it led to.
     """
 
     action: Action
@@ -103,3 +104,4 @@ class Verdict:
     observed: float = 0.0
     ln_e_rollback: float = 0.0
     ln_e_ratio: float = 0.0
+    deadline_passed: bool = False
