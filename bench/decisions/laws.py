@@ -1,60 +1,125 @@
-"""Families of scores in [0, 1], each with a mean near 0.8, made worse by a given relative drop.
+"""Families of scores in [0, 1], made worse by a given relative drop, drawn for many runs at once.
 
-Every draw comes from a seeded generator; a look's arm is reduced to n, the sum and the sum of squares.
+Every draw comes from a generator seeded by the cell's name; an arm of a look is reduced to n, Σx and Σx².
 """
 
-import math
-from collections.abc import Callable
-from random import Random
+import zlib
+from dataclasses import dataclass
+from typing import Protocol
 
-from dspy_operator.rollout.judging import Counts, Reference
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
 
-Law = Callable[[Random, float], float]
-"""(generator, factor on the mean) -> one score."""
+from dspy_operator.rollout.judging import Reference
 
-FIVE_POINTS = (0.0, 0.25, 0.5, 0.75, 1.0)
-FIVE_LIMITS = (0.05, 0.10, 0.20, 0.45, 1.0)
-JUDGE_A, JUDGE_B = 4.888889, 1.222222
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+Ints = NDArray[np.int64]
 
-
-def draw_thumb(random: Random, factor: float) -> float:
-    return 1.0 if random.random() < 0.8 * factor else 0.0
-
-
-def draw_five_point(random: Random, factor: float) -> float:
-    u = random.random()
-    value = next(point for point, limit in zip(FIVE_POINTS, FIVE_LIMITS, strict=True) if u < limit)
-    return value if factor == 1 or random.random() < factor else 0.0
+SEED = 20261123
+"""With the cell's name it seeds every stream of the benchmark."""
 
 
-def draw_skewed(random: Random, factor: float) -> float:
-    return 0.98 if random.random() >= 0.03 and (factor == 1 or random.random() < factor) else 0.0
+@dataclass(frozen=True, slots=True)
+class Sums:
+    """One arm's n, Σx and Σx², each of shape (runs,)."""
+
+    n: Floats
+    total: Floats
+    squares: Floats
+
+    def __add__(self, other: "Sums") -> "Sums":
+        return Sums(self.n + other.n, self.total + other.total, self.squares + other.squares)
+
+    def at(self, index: NDArray[np.intp]) -> "Sums":
+        """The runs at `index`."""
+        return Sums(self.n[index], self.total[index], self.squares[index])
 
 
-def draw_judged(random: Random, factor: float) -> float:
-    return factor * random.betavariate(JUDGE_A, JUDGE_B)
+def build_sums(runs: int) -> Sums:
+    """No samples in any run."""
+    return Sums(np.zeros(runs), np.zeros(runs), np.zeros(runs))
 
 
+class Law(Protocol):
+    """How scores are distributed; `factor` multiplies the mean, a scalar or one a run."""
+
+    def draw(self, rng: Generator, factor: float | Floats, n: Ints) -> Sums:
+        """One arm of one look: `n` samples in each run, of shape (runs,)."""
+        ...
+
+    def get_moments(self, factor: float = 1.0) -> tuple[float, float]:
+        """Mean and variance of one sample, exactly."""
+        ...
+
+
+@dataclass(frozen=True)
+class Discrete:
+    """A few values with probabilities; a worse canary gives 0 instead, with probability 1 - factor."""
+
+    values: tuple[float, ...]
+    shares: tuple[float, ...]
+
+    def draw(self, rng: Generator, factor: float | Floats, n: Ints) -> Sums:
+        """One binomial draw a value, each from what the values before it left over."""
+        left, chance = n, np.ones(len(n))
+        total, squares = np.zeros(len(n)), np.zeros(len(n))
+        for value, share in zip(self.values, self.shares, strict=True):
+            part = share * factor
+            hits = rng.binomial(left, np.clip(part / chance, 0.0, 1.0))
+            total, squares = total + value * hits, squares + value**2 * hits
+            left, chance = left - hits, np.maximum(chance - part, 1e-12)
+        return Sums(n.astype(np.float64), total, squares)
+
+    def get_moments(self, factor: float = 1.0) -> tuple[float, float]:
+        """Mean and variance; what is not in `values` is 0."""
+        mean = factor * sum(v * p for v, p in zip(self.values, self.shares, strict=True))
+        squares = factor * sum(v * v * p for v, p in zip(self.values, self.shares, strict=True))
+        return mean, squares - mean**2
+
+
+@dataclass(frozen=True)
+class Graded:
+    """A judge's grades, Beta(a, b); a worse canary's are multiplied by the factor."""
+
+    a: float
+    b: float
+
+    def draw(self, rng: Generator, factor: float | Floats, n: Ints) -> Sums:
+        """As many columns as the largest arm has samples, those beyond a run's `n` at 0."""
+        grades = rng.beta(self.a, self.b, (len(n), int(n.max(initial=0))))
+        if n.min(initial=0) != n.max(initial=0):
+            grades[np.arange(grades.shape[1]) >= n[:, None]] = 0.0
+        total, squares = grades.sum(axis=1), np.einsum("rs,rs->r", grades, grades)
+        return Sums(n.astype(np.float64), factor * total, np.square(factor) * squares)
+
+    def get_moments(self, factor: float = 1.0) -> tuple[float, float]:
+        """Mean and variance of a Beta law, scaled."""
+        both = self.a + self.b
+        return factor * self.a / both, factor**2 * self.a * self.b / (both**2 * (both + 1))
+
+
+THUMBS = Discrete((1.0,), (0.8,))
 LAWS: dict[str, Law] = {
-    "thumbs": draw_thumb,
-    "five-point": draw_five_point,
-    "skewed": draw_skewed,
-    "judge": draw_judged,
+    "thumbs": THUMBS,
+    "five-point": Discrete((1.0, 0.75, 0.5, 0.25), (0.55, 0.25, 0.10, 0.05)),
+    "skewed": Discrete((0.98,), (0.97,)),
+    "judge": Graded(4.888889, 1.222222),
 }
 
 
-def draw_arm(random: Random, law: Law, factor: float, n: int) -> Counts:
-    values = [law(random, factor) for _ in range(n)]
-    return Counts(float(n), math.fsum(values), math.fsum(value * value for value in values))
-
-
-def get_moments(law: Law, factor: float) -> tuple[float, float]:
-    """Mean and variance of the law, from 20,000 draws with a fixed seed."""
-    arm = draw_arm(Random(0), law, factor, 20_000)
-    mean = arm.sum / arm.n
-    return mean, (arm.sumsq or 0.0) / arm.n - mean**2
+def build_generator(name: str) -> Generator:
+    """The stream of one cell: the same on every machine with the same numpy."""
+    return np.random.default_rng([SEED, zlib.crc32(name.encode())])
 
 
 def build_reference(law: Law) -> Reference:
-    mean, variance = get_moments(law, 1.0)
+    """What stable's past says of this law."""
+    mean, variance = law.get_moments()
     return Reference(mean, variance)
+
+
+def fill(runs: int, n: int) -> Ints:
+    """The same number of samples in every run."""
+    return np.full(runs, n, dtype=np.int64)

@@ -1,111 +1,233 @@
-"""Decision rules side by side on one stream of looks: the literal ones and the sequential test."""
+"""Decision rules side by side on the same looks of many runs: the literal ones, classical tests, and this judge.
+
+A rule takes a look and says in which runs it rolls back and in which it promotes; it never forgets and never stops.
+"""
 
 import math
+from collections.abc import Callable
 from typing import Protocol
 
-from dspy_operator.rollout.judging import (
-    Counts,
-    MetricConfig,
-    MetricType,
-    Reference,
-    RolloutConfig,
-    StepConfig,
-)
-from dspy_operator.rollout.judging.measuring import build_measured, build_metric_start, build_metric_step
-from dspy_operator.rollout.judging.readings import get_ln_e_promote, get_ln_e_rollback
+import numpy as np
+from bench.decisions.engine import Judge
+from bench.decisions.laws import Bools, Floats, Sums, build_sums
+
+from dspy_operator.rollout.judging import MetricConfig, MetricType, Reference
 
 MARGIN = 0.05
 SCORE = MetricConfig("score", MetricType.SCORE, margin=MARGIN)
-FIRES = math.log(20)
+ALPHA = 0.05
+FIRES = -math.log(ALPHA)
+INTERVAL = 30.0
+Z_95 = 1.6448536
+Z_99 = 2.3263479
+
+OURS = "this judge"
+ARGO = "failureLimit 3"
+
+Answers = tuple[Bools, Bools]
+"""(rolls back, promotes) of each run."""
 
 
 class Rule(Protocol):
-    """Takes looks one by one, answers True when it rolls back; `promotes` is its other answer."""
+    """One decision rule over all runs."""
 
-    promotes: bool
-
-    def is_rolled_back(self, canary: Counts, stable: Counts) -> bool:
-        """Whether the rule rolls back after this look."""
+    def take(self, canary: Sums, stable: Sums) -> Answers:
+        """Its answers after this look; both arms have samples."""
         ...
 
 
-def get_drop(canary: Counts, stable: Counts) -> float:
-    return 1 - (canary.sum / canary.n) / (stable.sum / stable.n) if stable.sum > 0 else 0.0
+def get_drop(canary: Sums, stable: Sums) -> Floats:
+    """1 - ratio of the means; 0 where stable has no score above 0."""
+    ours, theirs = canary.total / canary.n, stable.total / stable.n
+    return np.where(theirs > 0, 1 - ours / np.maximum(theirs, 1e-300), 0.0)
 
 
-class Literal:
-    """More than 5 % below on all samples so far, from 20 canary samples on."""
+def is_failed(canary: Sums, stable: Sums) -> Bools:
+    """The measurement that every literal rule makes of one look."""
+    return get_drop(canary, stable) > MARGIN
 
-    promotes = False
 
-    def __init__(self) -> None:
-        self.canary, self.stable = Counts(), Counts()
+def never(answer: Bools) -> Bools:
+    return np.zeros_like(answer)
 
-    def is_rolled_back(self, canary: Counts, stable: Counts) -> bool:
-        """Whether it rolls back after this look."""
+
+class Pooled:
+    """All samples so far, summed over looks as counters are."""
+
+    def __init__(self, runs: int) -> None:
+        self.canary, self.stable = build_sums(runs), build_sums(runs)
+
+    def add(self, canary: Sums, stable: Sums) -> None:
+        """One more look."""
         self.canary, self.stable = self.canary + canary, self.stable + stable
-        return get_drop(self.canary, self.stable) > MARGIN
+
+    def get_distance(self, ratio: float) -> tuple[Floats, Floats]:
+        """(ratio x stable's mean - canary's, its variance), with a floor for samples that are all alike."""
+        c, s = self.canary, self.stable
+        means = c.total / c.n, s.total / s.n
+        variances = c.squares / c.n - means[0] ** 2, s.squares / s.n - means[1] ** 2
+        variance = np.maximum(variances[0], 1e-4) / c.n + ratio**2 * np.maximum(variances[1], 1e-4) / s.n
+        return ratio * means[1] - means[0], variance
+
+
+class Literal(Pooled):
+    """More than 5 % below on all samples so far, from `least` canary samples on."""
+
+    def __init__(self, runs: int, least: int = 0) -> None:
+        super().__init__(runs)
+        self.least = least
+
+    def take(self, canary: Sums, stable: Sums) -> Answers:
+        """It never promotes: that is its deadline's business."""
+        self.add(canary, stable)
+        back = is_failed(self.canary, self.stable) & (self.canary.n >= self.least)
+        return back, never(back)
 
 
 class LastLook:
     """More than 5 % below on the last look alone."""
 
-    promotes = False
+    def __init__(self, runs: int) -> None:
+        del runs
 
-    def is_rolled_back(self, canary: Counts, stable: Counts) -> bool:
-        """Whether this look alone says so."""
-        return get_drop(canary, stable) > MARGIN
+    def take(self, canary: Sums, stable: Sums) -> Answers:
+        """Every look for itself."""
+        back = is_failed(canary, stable)
+        return back, never(back)
 
 
-class FailureLimit:
-    """Argo Rollouts' rule: more than three failed measurements in all."""
+class Failures:
+    """Failed looks in all: more than Argo Rollouts' `failureLimit`, or as many as Flagger's `threshold`."""
 
-    promotes = False
+    def __init__(self, runs: int, least: int) -> None:
+        self.count, self.least = np.zeros(runs), least
 
-    def __init__(self, limit: int = 3) -> None:
-        self.failures, self.limit = 0, limit
-
-    def is_rolled_back(self, canary: Counts, stable: Counts) -> bool:
-        """Whether it rolls back after this look."""
-        self.failures += get_drop(canary, stable) > MARGIN
-        return self.failures > self.limit
+    def take(self, canary: Sums, stable: Sums) -> Answers:
+        """Failures are counted and never forgiven."""
+        self.count += is_failed(canary, stable)
+        back = self.count >= self.least
+        return back, never(back)
 
 
 class InARow:
-    """Three failed measurements in a row."""
+    """As many failed looks in a row."""
 
-    promotes = False
+    def __init__(self, runs: int, least: int = 3) -> None:
+        self.count, self.least = np.zeros(runs), least
 
-    def __init__(self, count: int = 3) -> None:
-        self.run, self.count = 0, count
-
-    def is_rolled_back(self, canary: Counts, stable: Counts) -> bool:
-        """Whether it rolls back after this look."""
-        self.run = self.run + 1 if get_drop(canary, stable) > MARGIN else 0
-        return self.run >= self.count
+    def take(self, canary: Sums, stable: Sums) -> Answers:
+        """A look that passes starts the count again."""
+        self.count = np.where(is_failed(canary, stable), self.count + 1, 0)
+        back = self.count >= self.least
+        return back, never(back)
 
 
-class Sequential:
-    """The judge of this operator, one row."""
+class MannWhitney:
+    """Kayenta's classifier each ten looks, on all looks' means so far.
 
-    def __init__(self, reference: Reference) -> None:
-        self.config = RolloutConfig(steps=(StepConfig(10), StepConfig(100)), metrics=(SCORE,))
-        self.memory = build_metric_step(SCORE, build_metric_start(SCORE, reference), 1)
-        self.promotes, self.looks = False, 0
+    98 % confidence that the canary's looks lie lower by more than a quarter of the difference (its tolerance
+    0.25; the difference of the means stands for the Hodges-Lehmann one). Normal approximation, ties corrected.
+    """
 
-    def is_rolled_back(self, canary: Counts, stable: Counts) -> bool:
-        """Whether it rolls back after this look."""
+    EVERY, LONGEST, TOLERANCE = 10, 200, 0.25
+
+    def __init__(self, runs: int) -> None:
+        self.means: list[tuple[Floats, Floats]] = []
+        self.looks = 0
+        self.back = np.zeros(runs, dtype=np.bool_)
+
+    def take(self, canary: Sums, stable: Sums) -> Answers:
+        """The last verdict stands between two analyses; after 200 looks the series is no longer kept."""
         self.looks += 1
-        self.memory = build_measured(SCORE, self.memory, 30.0 * self.looks, (canary, stable))
-        self.promotes = get_ln_e_promote(self.memory) >= FIRES
-        return get_ln_e_rollback(self.config, SCORE, self.memory) >= FIRES
+        if self.looks <= self.LONGEST:
+            self.means.append((canary.total / canary.n, stable.total / stable.n))
+            if self.looks % self.EVERY == 0:
+                ours, theirs = (np.array(arm).T for arm in zip(*self.means, strict=True))
+                shift = self.TOLERANCE * np.abs(ours.mean(axis=1) - theirs.mean(axis=1))
+                self.back = self.back | (get_rank_z(ours + shift[:, None], theirs) < -Z_99)
+        return self.back, never(self.back)
 
 
-def build_rules(reference: Reference) -> dict[str, Rule]:
-    return {
-        "literal": Literal(),
-        "last look": LastLook(),
-        "failureLimit 3": FailureLimit(),
-        "3 in a row": InARow(),
-        "sequential": Sequential(reference),
-    }
+def get_rank_z(ours: Floats, theirs: Floats) -> Floats:
+    """Standardised Mann-Whitney U of each row, negative where `ours` lie lower."""
+    m, n = ours.shape[1], theirs.shape[1]
+    both = np.concatenate([ours, theirs], axis=1)
+    order = np.argsort(both, axis=1)
+    ordered = np.round(np.take_along_axis(both, order, axis=1), 9)
+    places = np.arange(m + n)
+    begins = np.concatenate([np.ones((len(both), 1), dtype=np.bool_), np.diff(ordered, axis=1) > 0], axis=1)
+    first = np.maximum.accumulate(np.where(begins, places, 0), axis=1)
+    ends = np.concatenate([begins[:, 1:], np.ones((len(both), 1), dtype=np.bool_)], axis=1)
+    last = np.minimum.accumulate(np.where(ends, places, m + n)[:, ::-1], axis=1)[:, ::-1]
+    ranks = np.where(order < m, (first + last) / 2 + 1, 0.0).sum(axis=1)
+    ties = (np.square(last - first + 1) - 1).sum(axis=1)
+    variance = m * n / 12 * ((m + n + 1) - ties / ((m + n) * (m + n - 1)))
+    return np.asarray((ranks - m * (m + n + 1) / 2) / np.sqrt(np.maximum(variance, 1e-12)))
+
+
+class TTest(Pooled):
+    """Welch's t at every look as if it were the only one, at 5 %: is the drop more than 5 %? is it less?"""
+
+    def take(self, canary: Sums, stable: Sums) -> Answers:
+        """Both one-sided answers."""
+        self.add(canary, stable)
+        distance, variance = self.get_distance(1 - MARGIN)
+        z = distance / np.sqrt(variance)
+        return z > Z_95, z < -Z_95
+
+
+class PooledSequence(Pooled):
+    """Asymptotic confidence sequence (Waudby-Smith et al. 2024) of the difference of the pooled means.
+
+    One-sided at 5 % against "drop at most 2 %" and "at least 8 %", tightest near 400 canary samples.
+    """
+
+    TIGHTEST = 400
+    RHO_2 = (2 * FIRES + math.log(2 * FIRES + 1)) / TIGHTEST
+
+    def take(self, canary: Sums, stable: Sums) -> Answers:
+        """Valid at any time for one mean; not where the split and the mean change together."""
+        self.add(canary, stable)
+        return self.is_above(1 - 0.02, 1), self.is_above(1 - 0.08, -1)
+
+    def is_above(self, ratio: float, sign: int) -> Bools:
+        """Whether sign x (ratio x stable - canary) is above 0 with confidence."""
+        n = self.canary.n
+        distance, variance = self.get_distance(ratio)
+        mixed = n * (n * variance) * self.RHO_2 + 1
+        width = np.sqrt(2 * mixed / (n**2 * self.RHO_2) * np.log1p(np.sqrt(mixed) / (2 * ALPHA)))
+        return np.asarray(sign * distance > width)
+
+
+class Ours:
+    """The operator's judge by evidence alone: no minimum of samples, no duration, no deadline."""
+
+    def __init__(self, runs: int, reference: Reference, rows: int = 1) -> None:
+        self.judge, self.looks = Judge(runs, SCORE, reference, rows), 0
+
+    def take(self, canary: Sums, stable: Sums) -> Answers:
+        """E_R and E_P against 1/alpha."""
+        self.looks += 1
+        self.judge.take(INTERVAL * self.looks, canary, stable)
+        return self.judge.get_ln_e_rollback() >= FIRES, self.judge.get_ln_e_promote() >= FIRES
+
+
+RIVALS: dict[str, Callable[[int], Rule]] = {
+    "literal, all samples": Literal,
+    "literal, minSamples 100": lambda runs: Literal(runs, 100),
+    "literal, last look": LastLook,
+    "3 in a row": InARow,
+    ARGO: lambda runs: Failures(runs, 4),
+    "Flagger threshold 10": lambda runs: Failures(runs, 10),
+    "Mann-Whitney": MannWhitney,
+    "t-test": TTest,
+    "pooled sequence": PooledSequence,
+}
+
+
+def build_rules(runs: int, reference: Reference) -> dict[str, Rule]:
+    """Every rule, fresh."""
+    rules: dict[str, Rule] = {name: build(runs) for name, build in RIVALS.items()}
+    rules[OURS] = Ours(runs, reference)
+    rules[f"{OURS}, 2 rows"] = Ours(runs, reference, rows=2)
+    return rules
