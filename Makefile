@@ -8,6 +8,7 @@ UV_VERSION := 0.13.9
 BIN := .venv/bin
 UV := $(BIN)/uv
 PYTEST := $(BIN)/python -m pytest
+UNIT := not api and not tools and not cluster
 COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 
 # A cluster of your own only when it is named on make's command line: an exported KUBECONFIG may be production.
@@ -44,18 +45,19 @@ demo-down: install ## remove what the demo made, the cluster included
 	@$(BIN)/python -m tests.demo down
 
 .PHONY: test
-test: install ## everything: unit tests and a real API server while the cluster starts, then the end-to-end stories
+test: install ## everything: unit tests while the cluster starts, then a real API server, then the end-to-end stories
 	@mkdir -p build
-	@$(BIN)/python -m tests.cluster up > build/cluster.log 2>&1 & starting=$$!; \
-	status=0; $(PYTEST) -m "not cluster" -n 2 --dist loadfile || status=$$?; \
+	@{ $(BIN)/python -m tests.cluster up && $(BIN)/python -m tests.cluster build; } > build/cluster.log 2>&1 & starting=$$!; \
+	status=0; $(PYTEST) -m "$(UNIT)" -n 2 --dist loadfile || status=$$?; \
 	wait $$starting || { cat build/cluster.log; exit 1; }; \
 	cat build/cluster.log; \
+	$(PYTEST) -m "api or tools" -n 2 --dist loadfile || status=$$?; \
 	$(PYTEST) -m cluster tests/e2e || status=$$?; \
 	exit $$status
 
 .PHONY: test-unit
-test-unit: install ## unit and contract tests: no cluster, no API server
-	@$(PYTEST) -m "not api and not cluster" -n 2 --dist loadfile
+test-unit: install ## unit, contract and model tests: nothing but Python
+	@$(PYTEST) -m "$(UNIT)" -n 2 --dist loadfile
 
 .PHONY: test-e2e
 test-e2e: install cluster ## the end-to-end stories on a real cluster

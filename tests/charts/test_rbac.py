@@ -11,6 +11,8 @@ from dspy_operator.handlers.watch import CHILDREN
 from dspy_operator.kube import resources
 from dspy_operator.kube.resources import DSPYDEPLOYMENTS, LEASES, Resource
 
+pytestmark = pytest.mark.tools
+
 Object = dict[str, Any]
 Render = Callable[..., list[Object]]
 

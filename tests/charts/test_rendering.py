@@ -8,6 +8,8 @@ import pytest
 
 from dspy_operator.settings import OperatorSettings
 
+pytestmark = pytest.mark.tools
+
 Object = dict[str, Any]
 Render = Callable[..., list[Object]]
 POD_MONITOR = "monitoring.coreos.com/v1/PodMonitor"

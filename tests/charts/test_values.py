@@ -8,6 +8,8 @@ import pytest
 import yaml
 from tests.charts.conftest import CHART
 
+pytestmark = pytest.mark.tools
+
 Render = Callable[..., list[dict[str, Any]]]
 
 
