@@ -163,7 +163,7 @@ class PrometheusReader:
     async def _query(self, query: str, at: float | None = None, *, computes: bool = False) -> list[Row]:
         """The rows of one instant query; only one that `computes` may come with Prometheus' advice on it."""
         prometheus = self._history if computes else self._prometheus
-        params = {"timeout": f"{self._deadline * SERVER_SHARE:g}s"}
+        params = {"timeout": f"{self._deadline * SERVER_SHARE:g}"}
         if at is not None:
             params["time"] = f"{at:.3f}"
         outcome = "failed"
