@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlencode
 
 import pytest
@@ -31,11 +32,13 @@ class Pods:
 
 @dataclass(frozen=True)
 class Prometheus:
-    """A running Prometheus and the pods that it scrapes each second."""
+    """A running Prometheus and the pods that it scrapes each second; `pid` is its process."""
 
     url: str
     pods: Pods
     targets: Path
+    config: Path
+    pid: int
 
     def scrape(self, targets: list[dict[str, str]]) -> None:
         """Scrape these from now on: each has `path` and the labels that its scrape adds."""
@@ -48,12 +51,21 @@ class Prometheus:
         fresh.write_text(json.dumps(groups))
         fresh.rename(self.targets)
 
-    def ask(self, query: str) -> list[dict[str, object]]:
+    def ask(self, query: str) -> list[dict[str, Any]]:
         """The rows of a query, asked plainly."""
-        body = urlencode({"query": query}).encode()
-        with urllib.request.urlopen(f"{self.url}/api/v1/query", body, timeout=5) as response:
-            rows: list[dict[str, object]] = json.load(response)["data"]["result"]
+        rows: list[dict[str, Any]] = json.loads(self.post("/api/v1/query", query=query))["data"]["result"]
         return rows
+
+    def post(self, path: str, **form: str) -> bytes:
+        """What it answers to a form."""
+        with urllib.request.urlopen(f"{self.url}{path}", urlencode(form).encode(), timeout=10) as response:
+            body: bytes = response.read()
+        return body
+
+    def configure(self, **more: object) -> None:
+        """Run with this configuration beside the scrapes."""
+        self.config.write_text(json.dumps(build_config(self.targets) | more))
+        self.post("/-/reload")
 
 
 def _without_path(labels: dict[str, str]) -> dict[str, str]:
@@ -69,6 +81,16 @@ def wait_until(condition: Callable[[], object], what: str, seconds: float = 30) 
                 return
         time.sleep(0.1)
     raise AssertionError(f"after {seconds:g} s still not: {what}")
+
+
+def build_config(targets: Path) -> dict[str, object]:
+    """Scrape what that file lists."""
+    return {
+        "global": {"scrape_interval": f"{INTERVAL}s", "scrape_timeout": f"{INTERVAL}s"},
+        "scrape_configs": [
+            {"job_name": "pods", "file_sd_configs": [{"files": [str(targets)], "refresh_interval": "1s"}]}
+        ],
+    }
 
 
 def find_prometheus() -> str:
@@ -110,13 +132,8 @@ def prometheus(pods: Pods, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     directory = tmp_path_factory.mktemp("prometheus")
     targets = directory / "targets.json"
     targets.write_text("[]")
-    config = {
-        "global": {"scrape_interval": f"{INTERVAL}s", "scrape_timeout": f"{INTERVAL}s"},
-        "scrape_configs": [
-            {"job_name": "pods", "file_sd_configs": [{"files": [str(targets)], "refresh_interval": "1s"}]}
-        ],
-    }
-    (directory / "prometheus.yml").write_text(json.dumps(config))
+    config = directory / "prometheus.yml"
+    config.write_text(json.dumps(build_config(targets)))
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{probe.getsockname()[1]}"
@@ -124,9 +141,11 @@ def prometheus(pods: Pods, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         process = subprocess.Popen(
             [
                 binary,
-                f"--config.file={directory / 'prometheus.yml'}",
+                f"--config.file={config}",
                 f"--storage.tsdb.path={directory / 'data'}",
                 f"--web.listen-address={address}",
+                "--web.enable-lifecycle",
+                "--web.enable-admin-api",
             ],
             stdout=log,
             stderr=log,
@@ -134,7 +153,7 @@ def prometheus(pods: Pods, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     try:
         ready = f"http://{address}/-/ready"
         wait_until(lambda: urllib.request.urlopen(ready, timeout=2).status == 200, "Prometheus is ready")
-        yield Prometheus(f"http://{address}", pods, targets)
+        yield Prometheus(f"http://{address}", pods, targets, config, process.pid)
     finally:
         process.terminate()
         process.wait(20)

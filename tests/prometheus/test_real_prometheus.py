@@ -221,6 +221,16 @@ async def test_whatever_a_program_is_called_it_is_asked_for_as_such(
     assert reading.programs == {key: {}}
 
 
+@pytest.mark.parametrize("deadline", [2.0, 7.3])
+async def test_prometheus_is_told_how_long_it_may_take_in_its_own_words(
+    prometheus: Prometheus, program: str, deadline: float
+) -> None:
+    reader = PrometheusReader(prometheus.url, deadline=deadline)
+    reading = await reader.read([Interest(("ml", program))])
+    reader.close()
+    assert isinstance(reading, Reading), reading
+
+
 async def test_a_query_that_prometheus_refuses_fails_by_its_type(reader: PrometheusReader) -> None:
     with pytest.raises(QueryFailed, match=r"status 400 \(bad_data\)$"):
         await reader._query("secret{")
