@@ -24,7 +24,6 @@ OPERATOR = {
     "dspyrollouts/status.dspy-operator.io": "patch",
     "deployments.apps": ALL,
     "controllerrevisions.apps": "get list watch create delete",
-    "replicasets.apps": "get list",
     "services.": "get list watch create patch",
     "configmaps.": ALL,
     "poddisruptionbudgets.policy": ALL,

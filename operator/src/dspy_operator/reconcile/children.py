@@ -67,6 +67,19 @@ def list_leaving(snapshot: Snapshot, stable: Program | None) -> tuple[str, ...]:
     return tuple(sorted(workload for workload in workloads if workload != stable.workload))
 
 
+def find_denial(snapshot: Snapshot, stable: Program | None) -> str:
+    """Why the API server lets no pod of stable's workload be made (quota, limits, pod security), in its words.
+
+    The Deployment repeats what its ReplicaSets say of a pod that could not be created; empty when it can.
+    """
+    if stable is None:
+        return ""
+    live = snapshot.deployments.get(names.deployment_name(snapshot.owner.name, stable.workload)) or {}
+    conditions = (live.get("status") or {}).get("conditions") or []
+    told = (c for c in conditions if c.get("type") == "ReplicaFailure" and c.get("status") == "True")
+    return next((str(c.get("message") or c.get("reason") or "no reason given") for c in told), "")
+
+
 def check_workload(snapshot: Snapshot, record: RevisionRecord) -> None:
     """Whether pods can be made of it.
 

@@ -234,5 +234,6 @@ def _build_capacity(
         available=archived | offered | frozenset(filter(None, snapshot.slots)),
         drifted=children.list_drifted(snapshot, stable, memory.settled, is_open=rollout is not None),
         leaving=children.list_leaving(snapshot, stable),
+        denied=children.find_denial(snapshot, stable),
         loads={revision: pods.build_load(given.reading, snapshot, revision, ready) for revision in programs},
     )

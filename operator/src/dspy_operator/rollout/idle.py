@@ -151,6 +151,8 @@ def a_workload_is_unused(seen: Observation) -> Decision | None:
     if not ready or not is_settled(seen):
         if _moves_to_another_workload(seen):
             return None
+        if capacity.denied:
+            return _describe_denial(seen)
         message = f"{capacity.ready_pods} of {capacity.desired_pods} pods run the new workload"
         return Decision(Reason.UPDATING_PODS, message, wait=REFRESH_WAIT)
     action = RemoveWorkload(capacity.leaving[0])
@@ -191,6 +193,8 @@ def the_spec_is_stable(seen: Observation) -> Decision | None:
         return _delete_attempt(seen.pending.name)
     if not stable.promoted_at or seen.capacity.ready_pods == 0:
         return _describe_start(seen, target.program)
+    if seen.capacity.denied:
+        return _describe_denial(seen)
     message = f"Revision {stable.revision} (program {stable.sha256[:12]}) serves"
     if not is_settled(seen):
         return Decision(Reason.HEALTHY, message, wait=REFRESH_WAIT)
@@ -206,6 +210,8 @@ def _find_old_things(seen: Observation, program: Program) -> Prune | None:
 
 
 def _describe_start(seen: Observation, program: Program) -> Decision:
+    if seen.capacity.denied:
+        return _describe_denial(seen)
     load = seen.capacity.loads.get(program.revision)
     if load and load.message:
         return Decision(load.reason, load.message, wait=REFRESH_WAIT)
@@ -215,6 +221,13 @@ def _describe_start(seen: Observation, program: Program) -> Decision:
     if desired == 0:
         return Decision(reason, "Scaled to 0 pods")
     return Decision(reason, f"{ready} of {desired} pods are ready", wait=REFRESH_WAIT)
+
+
+def _describe_denial(seen: Observation) -> Decision:
+    """Only a person can make room; the pods that there are go on serving."""
+    ready, desired, denied = seen.capacity.ready_pods, seen.capacity.desired_pods, seen.capacity.denied
+    message = f"{ready} of {desired} pods are ready and the API server lets no more be made: {denied[:500]}"
+    return Decision(Reason.QUOTA_EXCEEDED, message, wait=ARTIFACT_WAIT * 6)
 
 
 def the_spec_is_rejected(seen: Observation) -> Decision | None:

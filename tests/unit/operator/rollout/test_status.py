@@ -26,6 +26,11 @@ from dspy_operator.rollout.status import (
 Wire = dict[str, Any]
 
 
+DENIED = (
+    'pods "triage-x" is forbidden: exceeded quota: small, requested: pods=1, used: pods=2, limited: pods=2'
+)
+
+
 def starting(teller: Teller) -> None:
     teller.world.broken_workloads.add("w1")
     teller.settle()
@@ -101,6 +106,25 @@ def artifact_was_refused_by_the_pods(teller: Teller) -> None:
     teller.settle()
 
 
+def first_pods_are_denied(teller: Teller) -> None:
+    teller.world.denied = DENIED
+    starting(teller)
+
+
+def updated_pods_are_denied(teller: Teller) -> None:
+    teller.start()
+    teller.world.denied = DENIED
+    teller.world.broken_workloads.add("w2")
+    teller.apply("a", "w2")
+    teller.settle()
+
+
+def more_pods_are_denied(teller: Teller) -> None:
+    teller.start()
+    teller.world.denied = DENIED
+    teller.settle()
+
+
 def down(teller: Teller) -> None:
     teller.start()
     teller.world.ready = 0
@@ -145,6 +169,9 @@ ROWS: dict[Callable[[Teller], None], tuple[str, ...]] = {
         "False",
         "Degraded",
     ),
+    first_pods_are_denied: ("False QuotaExceeded", "False", "True", "False", "False", "False", "Degraded"),
+    updated_pods_are_denied: ("False QuotaExceeded", "False", "True", "False", "False", "False", "Degraded"),
+    more_pods_are_denied: ("False QuotaExceeded", "False", "True", "True", "False", "False", "Degraded"),
     down: ("False PodsNotReady", "True", "False", "False", "False", "False", "Degraded"),
 }
 
@@ -189,6 +216,17 @@ def test_a_time_changes_only_with_the_status_of_its_condition() -> None:
     since = {c["type"]: c["lastTransitionTime"] for c in paused_now["conditions"]}
     changed = {kind for kind, time in since.items() if time != "2020-01-01T00:00:00Z"}
     assert changed == {"Paused"}
+
+
+@pytest.mark.parametrize(
+    "build", [first_pods_are_denied, updated_pods_are_denied, more_pods_are_denied], ids=lambda b: b.__name__
+)
+def test_a_denied_pod_is_told_in_the_words_of_the_api_server(build: Callable[[Teller], None]) -> None:
+    seen, decision, display = look_at(build)
+    condition = get_condition(display, ConditionType.STALLED)
+    assert condition["message"].endswith(DENIED)
+    assert condition["message"].startswith(f"{seen.capacity.ready_pods} of 2 pods are ready")
+    assert decision.wait, "nothing tells when there is room again"
 
 
 def test_ready_when_serving_says_ready_during_a_rollout() -> None:

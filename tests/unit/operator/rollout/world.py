@@ -89,6 +89,7 @@ class World:
     generation: int = 0
     # pods, Prometheus, users
     ready: int = 2
+    denied: str = ""
     broken_workloads: set[str] = field(default_factory=set)
     lag: float = 0.0
     told: tuple[int, float] = (0, 0.0)
@@ -348,6 +349,7 @@ class World:
             archived=frozenset(self.archived),
             available=frozenset(self.list_available()),
             drifted=tuple(sorted(self.drifted)),
+            denied=self.denied,
             leaving=tuple(sorted(w for w in self.workloads if program and w != program.workload)),
             loads={p.revision: self._build_load(p) for p in programs},
         )
