@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from bench.decisions.laws import LAWS, Floats, Ints, Law, Sums, build_generator, build_reference, fill
+from bench.decisions.laws import LAWS, Bools, Floats, Ints, Law, Sums, build_generator, build_reference, fill
 from bench.decisions.rivals import ARGO, OURS, Rule, build_rules, get_drop
 from numpy.random import Generator
 
@@ -25,12 +25,12 @@ class Ends:
     promoted: Ints
 
     @property
-    def is_back(self) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    def is_back(self) -> Bools:
         """Runs that were rolled back before anything else."""
         return (self.back < NEVER) & (self.back <= self.promoted)
 
     @property
-    def is_promoted(self) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    def is_promoted(self) -> Bools:
         """Runs that were promoted before anything else."""
         return (self.promoted < NEVER) & (self.promoted < self.back)
 
@@ -76,14 +76,23 @@ class Cell:
 
 @dataclass(frozen=True)
 class Tuned:
-    """A literal rule made as careful as ours (at most 5 % at -2 %): its median samples over ours, by drop."""
+    """A literal rule with any setting: `medians` samples to roll back at -10 and -20 %, and our own.
+
+    `setting` is the least that rolls back at most 5 % at -2 % within 100 looks: chosen with hindsight, for this
+    law, split and length alone.
+    """
 
     law: str
     split: str
     rule: str
     setting: int
-    ratio_10: float
-    ratio_20: float
+    medians: dict[int, tuple[float, float]]
+    ours: tuple[float, float]
+
+    def get_ratios(self, setting: int) -> tuple[float, float]:
+        """Median samples over ours at -10 and -20 %."""
+        theirs = self.medians[setting]
+        return theirs[0] / self.ours[0], theirs[1] / self.ours[1]
 
 
 def get_wald(law: Law, drop: float, odds: float) -> float | None:
@@ -143,33 +152,40 @@ def list_tuned(
     ours: dict[float, float | None],
 ) -> list[Tuned]:
     """The least `minSamples` of the literal rule and the least `failureLimit` that keep 95 % at -2 %."""
+    horizon = float((LOOKS + 1) * size)
+    own = ours[0.10] or horizon, ours[0.20] or horizon
     pooled = {drop: get_pooled_drops(looks) > 0.05 for drop, looks in drops.items()}
-    failed = {drop: np.array([get_drop(*arms) > 0.05 for arms in looks]) for drop, looks in drops.items()}
+    failed = {
+        drop: np.cumsum([get_drop(*arms) > 0.05 for arms in looks], axis=0) for drop, looks in drops.items()
+    }
     later = np.logical_or.accumulate(pooled[0.02][::-1])[::-1].mean(axis=1)
-    least = int(np.argmax(later <= 0.05)) if (later <= 0.05).any() else LOOKS
-    limit = int(np.ceil(np.quantile(failed[0.02].sum(axis=0), 0.95, method="higher")))
-    literal = {drop: find_first(fired, least) for drop, fired in pooled.items()}
-    counted = {drop: find_first(fired.cumsum(axis=0) > limit, 0) for drop, fired in failed.items()}
+    least = int(np.argmax(later <= 0.05)) if (later <= 0.05).any() else LOOKS - 1
+    limit = int(np.quantile(failed[0.02][-1], 0.95, method="higher"))
+    settings = range(LOOKS)
+    literal = {
+        (since + 1) * size: (
+            get_median_look(pooled[0.10], since) * size,
+            get_median_look(pooled[0.20], since) * size,
+        )
+        for since in settings
+    }
+    counted = {
+        most: (
+            get_median_look(failed[0.10] > most, 0) * size,
+            get_median_look(failed[0.20] > most, 0) * size,
+        )
+        for most in settings
+    }
     return [
-        Tuned(
-            law,
-            split,
-            name,
-            setting,
-            *(float(np.median(first[d])) * size / (ours[d] or 0) for d in (0.10, 0.20)),
-        )
-        for name, setting, first in (
-            ("literal, minSamples", (least + 1) * size, literal),
-            ("failureLimit", limit, counted),
-        )
+        Tuned(law, split, "literal, minSamples", (least + 1) * size, literal, own),
+        Tuned(law, split, "failureLimit", limit, counted, own),
     ]
 
 
-def find_first(fired: np.ndarray[tuple[int, int], np.dtype[np.bool_]], since: int) -> Floats:
-    """The first look after `since` at which each run fires, `LOOKS` + 1 if none; `fired` is (looks, runs)."""
-    late = fired.copy()
-    late[:since] = False
-    return np.where(late.any(axis=0), late.argmax(axis=0) + 1.0, LOOKS + 1.0)
+def get_median_look(fired: Bools, since: int) -> float:
+    """Median of the first look after `since` at which a run fires, `LOOKS` + 1 if none; (looks, runs)."""
+    late = fired[since:]
+    return float(np.median(np.where(late.any(axis=0), late.argmax(axis=0) + since + 1.0, LOOKS + 1.0)))
 
 
 def get_pooled_drops(looks: list[tuple[Sums, Sums]]) -> Floats:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from bench.decisions.goals import Goal, get_stated
+from bench.decisions.goals import Goal, get_shared_setting, get_stated
 from bench.decisions.grid import Cell
 from bench.decisions.results import Results
 
@@ -63,13 +63,17 @@ def _build_row(rule: str, at: dict[float, Cell]) -> list[str]:
 
 
 def _build_tuned(results: Results) -> str:
-    rows = [
-        (t.law, t.split, t.rule, count(t.setting), f"{t.ratio_10:.1f}", f"{t.ratio_20:.1f}")
-        for t in results.tuned
-    ]
-    return build_table(
-        ("law", "split", "rule", "setting", "median samples / ours at -10 %", "at -20 %"), rows
-    )
+    rows = []
+    for cell in results.tuned:
+        shared = get_shared_setting(results.tuned, cell.rule)
+        (own_10, own_20), (all_10, all_20) = cell.get_ratios(cell.setting), cell.get_ratios(shared)
+        own, every = f"{own_10:.1f} / {own_20:.1f}", f"{all_10:.1f} / {all_20:.1f}"
+        rows.append((cell.rule, cell.law, cell.split, count(cell.setting), own, count(shared), every))
+    head = (
+        "rule", "law", "split", "set for this cell", "median samples / ours at -10 / -20 %",
+        "set for all cells", "median samples / ours at -10 / -20 %",
+    )  # fmt: skip
+    return build_table(head, sorted(rows))
 
 
 def _build_long(results: Results) -> str:

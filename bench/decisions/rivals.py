@@ -22,6 +22,7 @@ Z_95 = 1.6448536
 Z_99 = 2.3263479
 
 OURS = "this judge"
+STEPPED = "this judge, told of the step"
 ARGO = "failureLimit 3"
 
 Answers = tuple[Bools, Bools]
@@ -210,6 +211,24 @@ class Ours:
         self.looks += 1
         self.judge.take(INTERVAL * self.looks, canary, stable)
         return self.judge.get_ln_e_rollback() >= FIRES, self.judge.get_ln_e_promote() >= FIRES
+
+
+class Stepped(Ours):
+    """The same in a rollout of two steps, of which the second begins after `looks_before` looks.
+
+    As in the operator nothing is promoted in the first, and the second starts with fresh evidence for it.
+    """
+
+    def __init__(self, runs: int, reference: Reference, looks_before: int) -> None:
+        super().__init__(runs, reference, rows=2)
+        self.looks_before = looks_before
+
+    def take(self, canary: Sums, stable: Sums) -> Answers:
+        """The first look of the second step finds a fresh P and a second row of R."""
+        if self.looks == self.looks_before:
+            self.judge.enter_step(np.ones(self.judge.runs, dtype=np.bool_), 2)
+        back, promoted = super().take(canary, stable)
+        return back, promoted if self.looks > self.looks_before else never(promoted)
 
 
 RIVALS: dict[str, Callable[[int], Rule]] = {

@@ -9,7 +9,7 @@ import numpy as np
 from bench.decisions.engine import LatencyJudge, get_ln_mean_exp
 from bench.decisions.grid import NEVER, Stream, run_rules
 from bench.decisions.laws import LAWS, THUMBS, Floats, Sums, build_generator, build_reference, fill
-from bench.decisions.rivals import FIRES, INTERVAL, SCORE, Ours, build_rules
+from bench.decisions.rivals import FIRES, INTERVAL, SCORE, STEPPED, Ours, Stepped, build_rules
 
 from dspy_operator.rollout.judging import (
     Action,
@@ -62,8 +62,11 @@ def draw_outage(order: str, drop: float, runs: int) -> Stream:
 
 
 def measure_outage(order: str, drop: float, runs: int) -> list[Outage]:
-    """Every rule on the same looks; ours is not told that a step began, nor of the outage."""
-    ends = run_rules(build_rules(runs, build_reference(THUMBS)), runs, draw_outage(order, drop, runs))
+    """Every rule on the same looks; none is told of the outage, ours once of the step and once not."""
+    reference = build_reference(THUMBS)
+    rules = build_rules(runs, reference)
+    rules[STEPPED] = Stepped(runs, reference, looks_before=20)
+    ends = run_rules(rules, runs, draw_outage(order, drop, runs))
     return [
         Outage(order, name, drop, float(end.is_back.mean()), float(end.is_promoted.mean()))
         for name, end in ends.items()
