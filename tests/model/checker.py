@@ -23,13 +23,16 @@ Step = tuple[State, str]
 class Rules:
     """How processes behave; the defaults are the shipped ones.
 
-    `bound`: a write is refused when its object was written since the read. `old_runs`: a process that lost the Lease
-    goes on making passes (the shipped one has at most one request under way).
+    A write is refused when its object was written since the read, except to `unbound` kinds of objects. `old_runs`: a
+    process that lost the Lease goes on making passes (the shipped one has at most one request under way).
     """
 
-    bound: bool = True
+    unbound: tuple[str, ...] = ()
     old_runs: bool = False
     record_first: bool = True
+
+
+SHIPPED = Rules()
 
 
 @dataclass
@@ -61,7 +64,7 @@ class Result:
         """One line, and the trace of what is broken."""
         line = (
             f"{self.states:,} states, {self.edges:,} edges, {self.clusters:,} clusters, "
-            f"{self.decided:,} decisions, {self.seconds:.1f} s"
+            f"{self.decided:,} decisions, {self.seconds:.1f} s of CPU"
         )
         if not self.broken:
             return line
@@ -80,7 +83,7 @@ class BrokenError(Exception):
 class Checker:
     """One exhaustive check."""
 
-    def __init__(self, start: Cluster, bounds: Bounds, rules: Rules = Rules()) -> None:
+    def __init__(self, start: Cluster, bounds: Bounds, rules: Rules = SHIPPED) -> None:
         self.space = Space(bounds)
         self._rules = rules
         self._parents: dict[State, Step | None] = {}
@@ -88,7 +91,7 @@ class Checker:
 
     def run(self, *, most: int = 10_000_000) -> Result:
         """Look at every reachable state, `most` of them, until a rule breaks."""
-        began, edges, broken, trace = time.monotonic(), 0, "", []
+        began, edges, broken, trace = time.process_time(), 0, "", []
         self._parents[self._start] = None
         queue, state = [self._start], self._start
         try:
@@ -109,7 +112,7 @@ class Checker:
             edges,
             len(space.clusters),
             space.decided,
-            time.monotonic() - began,
+            time.process_time() - began,
             broken,
             tuple(trace),
             space,
@@ -160,7 +163,7 @@ class Checker:
             yield label + " (refused)", (cluster, _with(processes, index, (epoch, ())), budget)
             return
         others = _with(processes, index, (epoch, ()))
-        if self._rules.bound and (target := self.space.targets[write]):
+        if target := self.space.targets[write]:
             others = self._drop(others, (target,))
         left = tuple(rest) if index == 0 or self._rules.old_runs else ()
         yield label, (after, _with(others, index, (epoch, left)), budget)
@@ -183,13 +186,12 @@ class Checker:
 
     def _drop(self, processes: tuple[Process, ...], touched: tuple[str, ...]) -> tuple[Process, ...]:
         """Writes that are bound to these objects die, and with them what would follow them."""
-        if not self._rules.bound:
-            return processes
         return tuple((epoch, self._keep(writes, touched)) for epoch, writes in processes)
 
     def _keep(self, writes: tuple[int, ...], touched: tuple[str, ...]) -> tuple[int, ...]:
         for place, write in enumerate(writes):
-            if self.space.targets[write] in touched:
+            target = self.space.targets[write]
+            if target in touched and target.partition(" ")[0] not in self._rules.unbound:
                 return writes[:place]
         return writes
 

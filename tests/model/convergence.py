@@ -119,10 +119,13 @@ def make_pass(cluster: Cluster, epoch: int, chance: Chance) -> tuple[Cluster, li
 
 
 def _wait(cluster: Cluster, epoch: int) -> tuple[Cluster, list[str]]:
-    """Nothing is written: the pods take up the table, else time passes."""
+    """Nothing is written: the pods take up the table, or the bake of a fast attempt is over. No deadline helps."""
     if may_confirm(cluster):
         return drop_ghost(confirm(cluster)), []
-    return make_pass(cluster, epoch, OVER)
+    attempt = cluster.attempt
+    if attempt and attempt.fast and attempt.record.phase is Phase.BAKING:
+        return make_pass(cluster, epoch, OVER)
+    return cluster, []
 
 
 def tell(cluster: Cluster, epoch: int) -> tuple[str, ...]:
@@ -169,3 +172,22 @@ def is_stamped(cluster: Cluster, epoch: int) -> bool:
     """Whether the holder has stamped R and T."""
     attempt, table = cluster.attempt, cluster.table
     return bool(attempt and table and attempt.record.epoch >= epoch and table.epoch >= epoch)
+
+
+def find_unconvergent(reached: list[tuple[Cluster, int]]) -> str:
+    """The first state from which L1 or L3 does not hold, in words; empty if there is none."""
+    longest = Convergence().find_longest(reached)
+    if longest.stuck:
+        return "\n".join(["L1: never at rest", *longest.stuck])
+    if longest.writes > MOST_WRITES:
+        return "\n".join([f"L1: {longest.writes} writes", *longest.path])
+    for cluster, epoch in reached:
+        if not is_judged(cluster):
+            continue
+        most = MOST_UNTIL_SAFE if is_stamped(cluster, epoch) else MOST_AFTER_TAKEOVER
+        count = count_until_safe(cluster, epoch)
+        if count is None or count > most:
+            return (
+                f"L3: {'never' if count is None else count} writes until the canary gets nothing: {cluster}"
+            )
+    return ""

@@ -12,7 +12,7 @@ from tests.model.programs import WEIGHTS
 
 from dspy_operator.api.names import Command
 from dspy_operator.rollout.actions import Decision, SetSplit
-from dspy_operator.rollout.judging import Action
+from dspy_operator.rollout.judging import Action, Reason
 from dspy_operator.rollout.model import (
     DeploymentRecord,
     Handled,
@@ -20,6 +20,7 @@ from dspy_operator.rollout.model import (
     Observation,
     Phase,
     RolloutRecord,
+    Split,
     Target,
     Unmeasured,
 )
@@ -27,6 +28,7 @@ from dspy_operator.rollout.model import (
 FORWARD = frozenset({Phase.STEPPING, Phase.PROMOTING, Phase.BAKING, Phase.PROMOTED})
 JUDGED = frozenset({Phase.STEPPING, Phase.BAKING})
 LOSING = frozenset({Phase.ROLLED_BACK, Phase.ABORTED, Phase.SUPERSEDED})
+DEADLINES = frozenset({Reason.DEADLINE_PROMOTE, Reason.DEADLINE_ROLLBACK})
 PROMOTING = frozenset({Command.PROMOTE, Command.PROMOTE_FULL})
 ACTING = PROMOTING | {Command.ABORT, Command.UNDO}
 FULL = 100
@@ -70,6 +72,8 @@ def steps_forward_need_a_verdict(  # noqa: PLR0911  one way forward each
     was = rollout.record
     if (record.phase, record.step) == (was.phase, was.step):
         return None
+    if was.phase is Phase.PROMOTING and record.phase is Phase.PROMOTED and rollout.plan.bake:
+        return "S4: promoted without a bake"
     if was.phase in {Phase.PREPARING, Phase.PROMOTING}:
         return _needs_ready_pods(seen, was)
     if any(record.handled.get(command) != was.handled.get(command) for command in PROMOTING):
@@ -129,9 +133,11 @@ def no_raise_for_what_is_superseded(seen: Observation, decision: Decision) -> Br
 
 def blindness_changes_no_weight(seen: Observation, decision: Decision) -> Broken:
     """S16: without Prometheus only a deadline's policy or a person judges a canary that has its bytes."""
-    rollout, record = seen.rollout, decision.rollout
+    rollout, record, verdict = seen.rollout, decision.rollout, decision.verdict
     if rollout is None or record is None or not isinstance(seen.judging.look, Unmeasured):
         return None
+    if verdict is not None and verdict.action is not Action.HOLD and verdict.reason not in DEADLINES:
+        return f"S16: {verdict.reason} although Prometheus does not answer"
     fresh = record.outcome is Phase.ROLLED_BACK and rollout.record.outcome is not Phase.ROLLED_BACK
     if fresh and decision.verdict is None and rollout.to.sha256 in seen.capacity.slots:
         return "S16: rolled back because Prometheus does not answer"
@@ -146,8 +152,47 @@ def a_hold_holds(seen: Observation, decision: Decision) -> Broken:
     if (record.phase, record.step) == (rollout.record.phase, rollout.record.step):
         return None
     if seen.spec_paused or rollout.record.held:
-        return f"P: {record.phase} {record.step} although the attempt is held"
+        return f"1.4: {record.phase} {record.step} although the attempt is held"
     return None
+
+
+def a_queue_waits(seen: Observation, decision: Decision) -> Broken:
+    """1.4: with `Queue` a new revision waits until the attempt has ended."""
+    rollout, record, target = seen.rollout, decision.rollout, seen.target
+    if rollout is None or record is None or not seen.queue or not isinstance(target, Target):
+        return None
+    asked = target.program.revision
+    if record.outcome is not Phase.SUPERSEDED or rollout.record.outcome is not None:
+        return None
+    if asked == rollout.origin.revision or seen.record.is_rejected(asked):
+        return None
+    return f"1.4: superseded by {asked}, which should have queued"
+
+
+def traffic_falls_after_the_record(seen: Observation, decision: Decision) -> Broken:
+    """W3, S7: who takes the canary's traffic away has recorded it before, else the next pass gives it back."""
+    action, rollout, table = decision.action, seen.rollout, seen.table
+    if not isinstance(action, SetSplit) or rollout is None or table is None or not table.intact:
+        return None
+    record = decision.rollout or rollout.record
+    before, after = (_find_weight(split, rollout.to.revision) for split in (table.split, action.split))
+    if after < before <= record.weight and record.phase in FORWARD:
+        return f"W3: {before} % become {after} % without a record"
+    return None
+
+
+def a_rollback_needs_looks_at_its_weight(seen: Observation, decision: Decision) -> Broken:
+    """S4: a step is judged, also against the canary, by looks since its weight took effect."""
+    rollout, verdict = seen.rollout, decision.verdict
+    if rollout is None or verdict is None or rollout.record.phase is not Phase.STEPPING:
+        return None
+    if verdict.action is Action.ROLL_BACK and rollout.record.effective_at is None:
+        return f"S4: step {rollout.record.step} is judged before its weight is in effect"
+    return None
+
+
+def _find_weight(split: Split, revision: str) -> int:
+    return next((share.weight for share in split.shares if share.program.revision == revision), 0)
 
 
 def _is_raise(seen: Observation, decision: Decision) -> bool:
@@ -180,6 +225,9 @@ DECISIONS: tuple[Callable[[Observation, Decision], Broken], ...] = (
     no_raise_for_what_is_superseded,
     blindness_changes_no_weight,
     a_hold_holds,
+    a_queue_waits,
+    traffic_falls_after_the_record,
+    a_rollback_needs_looks_at_its_weight,
 )
 
 
@@ -260,17 +308,39 @@ def the_pointer_goes_with_an_end(before: Cluster, write: Write, after: Cluster) 
     attempt = before.attempt
     if attempt is not None and before.end is None:
         return f"S10: the pointer goes while the attempt is {attempt.record.phase}"
-    return None
+    pointer, opened = after.record.pointer, after.attempt
+    if pointer is None:
+        return None
+    if opened is None or opened.to != pointer.revision:
+        return f"S10: the pointer names no attempt of {pointer.revision}"
+    return None if opened.to in after.revisions else f"S2: an attempt of {opened.to} opens without V"
+
+
+def an_end_is_carried_out(before: Cluster, write: Write, _: Cluster) -> Broken:
+    """S7: an attempt ends only when the table says what its end says."""
+    if not isinstance(write.change, WriteR) or not write.change.record.phase.is_end or before.table is None:
+        return None
+    attempt, phase = before.find_attempt(write.change.uid), write.change.record.phase
+    if attempt is None or attempt is not before.attempt or attempt.record.phase is phase:
+        return None
+    split = before.table.split
+    wanted = FULL if phase is Phase.PROMOTED else 0
+    given = _find_weight(split, attempt.to)
+    return None if given == wanted else f"S7: {phase} while the table gives {given} %"
 
 
 def a_close_remembers(before: Cluster, write: Write, after: Cluster) -> Broken:
-    """S5: what was rolled back or aborted is rejected by the write that closes it."""
+    """S5: a close rejects what was rolled back, aborted or undone; a promotion frees all else."""
     pointer = before.record.pointer
     if not isinstance(write.change, WriteD) or pointer is None or after.record.pointer is not None:
         return None
     if before.end in {Phase.ROLLED_BACK, Phase.ABORTED} and not after.record.is_rejected(pointer.revision):
         return f"S5: {pointer.revision} was {before.end} and is not rejected"
-    return None
+    if before.end is not Phase.PROMOTED or after.record.stable is None:
+        return None
+    wanted = {pointer.source} - {pointer.revision}
+    rejected = {entry.revision for entry in after.record.rejected}
+    return None if rejected == wanted else f"S5: after a promotion {rejected or 'nothing'} is rejected"
 
 
 def nothing_in_use_is_freed(before: Cluster, write: Write, _: Cluster) -> Broken:
@@ -342,6 +412,7 @@ WRITES: tuple[Callable[[Cluster, Write, Cluster], Broken], ...] = (
     a_lowered_attempt_stays_lowered,
     stable_moves_by_a_promotion,
     the_pointer_goes_with_an_end,
+    an_end_is_carried_out,
     a_close_remembers,
     nothing_in_use_is_freed,
     commands_act_once,
