@@ -8,7 +8,7 @@ import click
 
 from dspy_operator.cli.exits import CliError, Exit
 from dspy_operator.cli.offline.lines import BadLine, Run, build_runs, has_scores, list_lines
-from dspy_operator.cli.offline.manifests import read_config
+from dspy_operator.cli.offline.manifests import read_strategy
 from dspy_operator.cli.offline.walk import find_summary, walk
 from dspy_operator.cli.render.backtest import build_row, build_summary, json_lines, table_lines
 from dspy_operator.cli.render.screen import is_terminal
@@ -45,7 +45,7 @@ def _read(config: str, looks: str) -> tuple[RolloutConfig, list[Run]]:
     try:
         with click.open_file(looks, encoding="utf-8") as stream:
             lines = list_lines(stream)
-        judged = read_config(config, has_scores=has_scores(lines))
+        judged = read_strategy(config, has_scores=has_scores(lines)).config
         return judged, build_runs(lines, {metric.name: metric.type for metric in judged.metrics})
     except BadLine as error:
         raise CliError(f"{looks}, {error}", Exit.USAGE) from None

@@ -13,6 +13,7 @@ COMMANDS = {
     "status": ("reading", "Tell pipelines whether a DSPyDeployment is healthy."),
     "history": ("reading", "List the attempts and why each ended."),
     "explain": ("reading", "Say by which rule and numbers a rollout was decided."),
+    "plan": ("planning", "Say what each step takes at today's traffic."),
     "backtest": ("backtest", "Judge recorded looks offline."),
     "promote": ("asking", "Go to the next step, or with --full to all traffic, now."),
     "abort": ("asking", "Send all traffic back to stable and reject the canary."),

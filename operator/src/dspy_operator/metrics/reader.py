@@ -20,6 +20,7 @@ from dspy_operator.metrics.readings import IdleReading, Interest, PodReading, Pr
 from dspy_operator.metrics.reference import History, build_references, list_histories
 from dspy_operator.metrics.series import Row, build_pods, list_rows, split_clock
 from dspy_operator.metrics.session import BoundedSession, QueryFailed
+from dspy_operator.metrics.traffic import Traffic, build_traffic, list_traffic_queries
 from dspy_operator.rollout.judging import MetricConfig, Reference
 from dspy_operator.rollout.model import Unmeasured
 
@@ -131,6 +132,15 @@ class PrometheusReader:
             if math.isfinite(row.value):
                 found.setdefault(row.key, {})[row.revision] = row.value
         return found
+
+    async def read_traffic(self, key: ProgramKey) -> Traffic | Unmeasured:
+        """What a program was asked in a day, all revisions together; for forecasts."""
+        try:
+            async with asyncio.timeout(self._deadline):
+                answers = await asyncio.gather(*(self._query(one) for one in list_traffic_queries(key)))
+        except (QueryFailed, TimeoutError) as error:
+            return self._outage(error)
+        return build_traffic(answers)
 
     async def _query_all(self, interests: Sequence[Interest], at: float | None) -> tuple[float, list[Row]]:
         namespaces, programs = _places(interests)

@@ -4,6 +4,7 @@ So that a strategy can be tried before there is an artifact; the API server chec
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -13,21 +14,30 @@ from pydantic import Field, ValidationError
 
 from dspy_operator.api.defaults import strategy_with_defaults
 from dspy_operator.api.fields import Model
-from dspy_operator.api.names import DEPLOYMENT_KIND, ROLLOUT_KIND
+from dspy_operator.api.metric import ScoreChoice
+from dspy_operator.api.names import DEPLOYMENT_KIND, ROLLOUT_KIND, ScoreSource
 from dspy_operator.api.rollout import FilledStrategy
 from dspy_operator.api.spec import DeploymentSpec, Scoring, Traffic, build_invalid
-from dspy_operator.api.strategy import Strategy
+from dspy_operator.api.strategy import Strategy as StrategySpec
 from dspy_operator.cli.exits import CliError, Exit
 from dspy_operator.rollout import plan
 from dspy_operator.rollout.judging import RolloutConfig, StepConfig
 
 Object = Mapping[str, Any]
 
+AUTO = "Auto"
+SOURCES = {
+    ScoreChoice.FUNCTION: ScoreSource.METRIC,
+    ScoreChoice.JUDGE: ScoreSource.JUDGE,
+    ScoreChoice.FEEDBACK: ScoreSource.FEEDBACK,
+}
+"""A metric's `source` as Prometheus has it."""
+
 
 class Judged(Model):
     """The parts of a DSPyDeployment's spec that say how it is judged."""
 
-    strategy: Strategy | None = None
+    strategy: StrategySpec | None = None
     scoring: Scoring | None = None
     traffic: Traffic | None = None
 
@@ -72,7 +82,15 @@ def read_manifest(file: str, *kinds: str) -> Object:
     raise CliError(f"{file} holds no {' or '.join(kinds)}.", Exit.USAGE)
 
 
-def read_config(file: str, *, has_scores: bool = False) -> RolloutConfig:
+@dataclass(frozen=True)
+class Strategy:
+    """How a resource is judged; `sources`: per metric the source of its scores (`Auto`), or a Ratio's counter."""
+
+    config: RolloutConfig
+    sources: Mapping[str, str]
+
+
+def read_strategy(file: str, *, has_scores: bool = False) -> Strategy:
     """How the DSPyDeployment or DSPyRollout in a file is judged.
 
     `has_scores`: there are scores, so that a score is among the metrics where the manifest names none.
@@ -80,34 +98,34 @@ def read_config(file: str, *, has_scores: bool = False) -> RolloutConfig:
     Raises:
         CliError: naming the field that is wrong.
     """
-    return build_config(read_manifest(file, DEPLOYMENT_KIND, ROLLOUT_KIND), file, has_scores=has_scores)
+    return build_strategy(read_manifest(file, DEPLOYMENT_KIND, ROLLOUT_KIND), file, has_scores=has_scores)
 
 
-def build_config(obj: Object, origin: str, *, has_scores: bool = False) -> RolloutConfig:
+def build_strategy(obj: Object, origin: str, *, has_scores: bool = False) -> Strategy:
     """The same of an object; `origin` says where it is from."""
     try:
-        config = _build(obj, has_scores=has_scores)
+        filled, is_sticky = _fill(obj, has_scores=has_scores)
+        config = plan.build_config(filled, is_sticky=is_sticky)
     except ValidationError as error:
         raise CliError(f"{origin}: {build_invalid(error)}", Exit.USAGE) from None
     except ValueError as error:
         raise CliError(f"{origin}: {error}", Exit.USAGE) from None
     _check_weights(config.steps, origin)
-    return config
+    metrics = filled.analysis.metrics
+    scores = {metric.name: SOURCES.get(metric.source, AUTO) for metric in metrics if metric.source}
+    return Strategy(config, scores | {metric.name: metric.series for metric in metrics if metric.series})
 
 
-def _build(obj: Object, *, has_scores: bool) -> RolloutConfig:
+def _fill(obj: Object, *, has_scores: bool) -> tuple[FilledStrategy, bool]:
     if obj.get("kind") == ROLLOUT_KIND:
         frozen = FrozenManifest.model_validate(obj).spec
-        return plan.build_config(frozen.strategy, is_sticky=bool(frozen.user_header))
+        return frozen.strategy, bool(frozen.user_header)
     judged = JudgedManifest.model_validate(obj).spec
     spec = DeploymentSpec.model_construct(  # type: ignore[call-arg]  # what is left out is not read
         strategy=judged.strategy, scoring=judged.scoring
     )
-    sticky = bool(judged.traffic and judged.traffic.user_header)
-    return plan.build_config(
-        strategy_with_defaults(spec, feedback_scores=has_scores),
-        is_sticky=sticky,
-    )
+    filled = strategy_with_defaults(spec, feedback_scores=has_scores)
+    return filled, bool(judged.traffic and judged.traffic.user_header)
 
 
 def _check_weights(steps: Sequence[StepConfig], origin: str) -> None:

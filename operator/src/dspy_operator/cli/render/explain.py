@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dspy_operator.cli.render.glyphs import bar
 from dspy_operator.cli.render.plain import current_step, rollout_text, samples_text
 from dspy_operator.cli.views.model import Change, Metric, Rollout
-from dspy_operator.cli.views.units import clock, percent, since
+from dspy_operator.cli.views.units import change, clock, percent, since
 
 MODES = {
     "Evidence": "Evidence: a sequential test at confidence {confidence} decides each metric once either kind of"
@@ -38,8 +38,7 @@ def _rule(view: Rollout, now: float) -> list[str]:
 
 def _metric(metric: Metric) -> list[str]:
     head = "  ".join(part for part in (metric.name, metric.verdict, metric.rule) if part)
-    worse = f"worse by {metric.drop}" if metric.drop else ""
-    measured = "  ".join(part for part in (worse, samples_text(metric)) if part)
+    measured = "  ".join(part for part in (change(metric.drop), samples_text(metric)) if part)
     lines = [head] + ([f"  measured   {measured}"] if measured else [])
     for label, share in (("roll back", metric.rollback), ("promote", metric.promote)):
         if share is not None:

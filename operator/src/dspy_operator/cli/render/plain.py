@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from dspy_operator.api.names import ConditionType
 from dspy_operator.cli.views.model import Arm, Condition, Deployment, Health, Metric, Pod, Rollout, Step
-from dspy_operator.cli.views.units import clock, percent, since
+from dspy_operator.cli.views.units import change, clock, percent, since
 
 HEALTH_WORDS = {Health.HEALTHY: "healthy", Health.IN_PROGRESS: "in progress", Health.DEGRADED: "degraded"}
 
@@ -65,8 +65,7 @@ def pod_line(pod: Pod, now: float) -> str:
 
 def metric_text(metric: Metric) -> str:
     """Say one metric's numbers; evidence 1.0 fires."""
-    worse = f"worse by {metric.drop}" if metric.drop else ""
-    parts = [metric.name, metric.verdict, worse, samples_text(metric)]
+    parts = [metric.name, metric.verdict, change(metric.drop), samples_text(metric)]
     if metric.rollback is not None and metric.promote is not None:
         parts.append(f"rollback {metric.rollback:.2f}  promote {metric.promote:.2f}")
     return "  ".join(part for part in [*parts, metric.message] if part)

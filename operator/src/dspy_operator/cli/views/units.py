@@ -35,3 +35,13 @@ def since(now: float, then: float | None) -> str:
 def clock(at: float | None) -> str:
     """Write an instant as `2026-11-23 08:15:47Z`; empty if unknown."""
     return "" if at is None else datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+
+
+def change(drop: str) -> str:
+    """Write a drop as status has it in words: `1.2%` is `worse by 1.2%`, `-0.5 points` better; empty if unknown."""
+    if not drop:
+        return ""
+    amount = drop.removeprefix("-")
+    if not amount.partition(" ")[0].strip("0.%"):
+        return "no difference"
+    return f"better by {amount}" if drop.startswith("-") else f"worse by {amount}"
