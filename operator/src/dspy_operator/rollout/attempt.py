@@ -6,9 +6,11 @@ from dataclasses import replace
 from dspy_operator.api.names import Command
 from dspy_operator.api.reasons import Reason
 from dspy_operator.rollout.actions import Decision, Notice, SetSplit
+from dspy_operator.rollout.clock import format_time
 from dspy_operator.rollout.ending import build_next, get_rollout
 from dspy_operator.rollout.judging import Action
 from dspy_operator.rollout.judging import Reason as Rule
+from dspy_operator.rollout.judging.wording import get_duration
 from dspy_operator.rollout.model import (
     LoadState,
     Observation,
@@ -135,7 +137,7 @@ def it_is_promoting(seen: Observation) -> Decision | None:
         return _wait_for_reference(seen)
     if analysis is not None and not rollout.fast and rollout.record.effective_at is None:
         analysis = analysis.enter_bake(at)
-    message = f"100 % is in effect; watching for {rollout.plan.bake:.0f} s"
+    message = f"100 % is in effect in every pod; watching for {get_duration(rollout.plan.bake)}"
     changed = replace(
         rollout.record,
         phase=Phase.BAKING,
@@ -230,9 +232,8 @@ def _bake_fast(seen: Observation, rollout: Rollout) -> Decision:
     over = (rollout.record.effective_at or seen.now) + rollout.plan.bake
     if seen.now >= over:
         return _promote(seen, "The bake is over")
-    return Decision(
-        Reason.BAKING, f"Watching for {over - seen.now:.0f} s more", wait=min(30.0, over - seen.now)
-    )
+    message = f"100 % is in effect in every pod; watching until {format_time(over)}"
+    return Decision(Reason.BAKING, message, wait=min(30.0, over - seen.now))
 
 
 def _advance(
@@ -312,7 +313,7 @@ def _hold(seen: Observation) -> Decision:
         )
     message = f"Paused at {rollout.record.weight} %: `resume` lets it go on"
     if seen.spec_paused:
-        message = f"Paused at {rollout.record.weight} % by spec.paused"
+        message = f"Paused at {rollout.record.weight} % by spec.paused: false lets it go on"
     record = None
     if seen.checkpoint_due and seen.judging.analysis not in {None, rollout.record.analysis}:
         record = replace(rollout.record, analysis=seen.judging.analysis)

@@ -139,7 +139,8 @@ def the_phase_is_unknown(seen: Observation) -> Decision | None:
     if rollout.known:
         return None
     return Decision(
-        Reason.ROLLOUT_IN_PROGRESS, f"Attempt {rollout.name} was written by another operator version: holding"
+        Reason.ROLLOUT_IN_PROGRESS,
+        f"Attempt {rollout.name} was written by another version of the operator: holding until that one runs again",
     )
 
 

@@ -7,7 +7,8 @@ from dspy_operator.rollout.attempt import is_held
 from dspy_operator.rollout.ending import build_roll_back
 from dspy_operator.rollout.judging import Action
 from dspy_operator.rollout.judging import Reason as Rule
-from dspy_operator.rollout.model import LoadState, Observation, Phase, Target
+from dspy_operator.rollout.judging.wording import get_duration
+from dspy_operator.rollout.model import LoadState, Observation, Phase, Rollout, Target
 from dspy_operator.rollout.orders import find_order
 from dspy_operator.rollout.world import LOWERED, is_canary_ready
 
@@ -100,5 +101,13 @@ def it_never_became_ready(seen: Observation) -> Decision | None:
         return None
     if seen.now - began < rollout.plan.ready_deadline:
         return None
-    message = f"Not ready in every pod within {rollout.plan.ready_deadline:.0f} s"
-    return build_roll_back(seen, Phase.ROLLED_BACK, Reason.NOT_READY, message)
+    return build_roll_back(seen, Phase.ROLLED_BACK, Reason.NOT_READY, _describe_late(seen, rollout))
+
+
+def _describe_late(seen: Observation, rollout: Rollout) -> str:
+    within = f"within {get_duration(rollout.plan.ready_deadline)} (readyDeadline)"
+    if seen.capacity.ready_pods == 0:
+        return f"No pod was ready {within}"
+    if rollout.record.phase is Phase.PROMOTING:
+        return f"Not every pod used the routing table with 100 % {within}"
+    return f"Not every pod had loaded program {rollout.to.sha256[:12]} {within}"

@@ -133,8 +133,10 @@ def table_differs(seen: Observation) -> Decision | None:
     record = seen.rollout.record if seen.rollout else None
     number = record.number if record else 0
     name = seen.rollout.name if seen.rollout else ""
-    message = f"Sending {wanted.weight} % to the canary" if wanted.canary else "Sending everything to stable"
-    reason = record.reason if record else Reason.UPDATING_PODS
+    reason, message = record.reason if record else Reason.UPDATING_PODS, "Sending everything to stable"
+    if wanted.canary:
+        told = f"Sending {wanted.weight} % to the canary"
+        message = told if wanted.weight else "Showing the canary's program to the pods, at 0 %"
     return Decision(reason, message, action=SetSplit(wanted, name, number), wait=REFRESH_WAIT)
 
 
