@@ -6,6 +6,7 @@ The metrics adapter makes looks; `sequence.judge` reads them; `record` keeps the
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from dspy_operator.api.choices import MetricType
 
