@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 from tests.e2e.harness.installation import Installation, open_installation
+from tests.e2e.harness.replay import Ledger
 from tests.e2e.harness.world import World, delete_abandoned, open_world
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
 WORLD = pytest.StashKey[World]()
+LEDGER = pytest.StashKey[Ledger]()
 LONGEST = 1800  # the first story of all may have to build the images first
 
 
@@ -37,6 +39,22 @@ def world(installation: Installation, request: pytest.FixtureRequest) -> Iterato
     with open_world(installation, story) as opened:
         request.session.stash[WORLD] = opened
         yield opened
+
+
+@pytest.fixture(autouse=True)
+def every_rollout_gives_the_same_verdicts_again(
+    installation: Installation, request: pytest.FixtureRequest
+) -> Iterator[None]:
+    """After each story: whatever attempts there are, anywhere in the cluster."""
+    yield
+    ledger = request.config.stash.setdefault(LEDGER, Ledger())
+    assert ledger.replay(installation.api.list_("DSPyRollout")) == []
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    ledger = config.stash.get(LEDGER, None)
+    if ledger is not None:
+        terminalreporter.write_line(ledger.tell())
 
 
 @pytest.hookimpl(wrapper=True)
