@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from tests.unit.operator.judging.rollouts import (
@@ -50,9 +51,9 @@ from dspy_operator.rollout.judging.moments import Moments
         ({"tolerance": -0.01}, "between 0 and the margin"),
     ],
 )
-def test_a_margin_that_makes_no_test_is_refused(fields: dict[str, float], words: str) -> None:
+def test_a_margin_that_makes_no_test_is_refused(fields: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):
-        replace(SCORE, **fields)  # type: ignore[arg-type]  numbers only
+        replace(SCORE, **fields)
 
 
 @pytest.mark.parametrize(("margin", "tolerance"), [(0.0, 0.0), (1.0, 1.0), (0.05, 0.05), (0.05, 0.0)])
