@@ -4,6 +4,7 @@ Used by `client.py` and by everyone who calls it; nothing is discovered.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 from urllib.parse import quote
 
@@ -39,6 +40,7 @@ class Resource:
         return "/" + "/".join(_quote(part) for part in parts)
 
 
+@lru_cache(4096)
 def _quote(part: str) -> str:
     if part in {"", ".", ".."}:
         raise Permanent(f"{part!r} is no name")

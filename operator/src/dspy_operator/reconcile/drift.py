@@ -10,6 +10,8 @@ _EMPTY: Final[tuple[object, ...]] = ({}, [], None, "")
 
 def is_covered(live: Any, wanted: Any) -> bool:
     """Whether everything wanted is in the live value; what is there besides does not matter."""
+    if live == wanted:
+        return True
     if isinstance(wanted, Mapping):
         if not isinstance(live, Mapping):
             return wanted in _EMPTY and live in _EMPTY
@@ -20,7 +22,7 @@ def is_covered(live: Any, wanted: Any) -> bool:
         if not isinstance(live, list) or len(live) != len(wanted):
             return False
         return all(is_covered(one, other) for one, other in zip(live, wanted, strict=True))
-    return bool(live == wanted)
+    return False
 
 
 def digest_manifest(manifest: Mapping[str, Any]) -> str:

@@ -68,10 +68,10 @@ class Refreshing:
             self.generation, self.since, self.times = generation, now, 1
 
     def note(self, generation: int, now: float) -> None:
-        """The pods were told."""
+        """The pods were told: once is enough for all the times that have passed by now."""
         if generation != self.generation:
             self.generation, self.since, self.times = generation, now, 0
-        self.times += 1
+        self.times = max(self.times + 1, sum(now - self.since >= at for at in REFRESH_AT))
 
 
 @dataclass
@@ -82,7 +82,7 @@ class Memory:
     server says. `bases` are those of the next look, `following` those after the look that is judged now. `dirty`:
     something happened in the cluster since `snapshot` was read, at `read_at`. `shown_reason` is what the status says,
     `conflicts` how often in a row somebody else wrote first. `p95` by revision in seconds; `sources` are the scores
-    that this attempt reads.
+    that this attempt reads. `telemetry` is None until this process has looked.
     """
 
     dirty: bool = True
@@ -103,7 +103,7 @@ class Memory:
     missing_since: float | None = None
     p95: Mapping[str, float] = field(default_factory=dict)
     sources: dict[str, str] = field(default_factory=dict)
-    telemetry: Telemetry = field(default_factory=Telemetry)
+    telemetry: Telemetry | None = None
     display: dict[str, Any] = field(default_factory=dict)
     display_at: float = 0.0
     verdict_at: float | None = None

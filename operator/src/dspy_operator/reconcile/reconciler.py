@@ -100,6 +100,8 @@ class Reconciler:
         self._timing = timing
         self._serving_image = serving_image
         self._memories: dict[Key, Memory] = {}
+        self._is_epoch_due = False
+        self._raising = asyncio.Lock()
 
     def note(self, key: Key, version: Version | None = None) -> None:
         """Something happened to the resource or a child of it; `version` is what is there now, None if it is gone.
@@ -179,7 +181,19 @@ class Reconciler:
         if isinstance(error, Permanent):
             self._parts.reporter.report_refused(self._remember(key), str(error))
         if isinstance(error, LostAnswer):
-            await self._parts.leads.raise_epoch()
+            self._is_epoch_due = True
+
+    async def _raise_epoch_if_due(self) -> None:
+        """After a lost answer nothing is written before the epoch is higher: the write may still be on its way."""
+        async with self._raising:
+            if not self._is_epoch_due:
+                return
+            self._is_epoch_due = False
+            try:
+                await self._parts.leads.raise_epoch()
+            except OperatorError:
+                self._is_epoch_due = True
+                raise
 
     async def _pass_until_calm(self, key: Key) -> float | None:
         """Passes that follow from one another without delay; returns when to look again."""
@@ -205,6 +219,7 @@ class Reconciler:
                 _step_test(memory, seen, decision, given)
                 self._follow(key, memory, seen)
                 return self._find_wait(memory, seen, decision)
+        await self._raise_epoch_if_due()
         memory.dirty = False
         snapshot = await self._parts.reader.find(key)
         self._parts.clock.learn(self._parts.server_time())

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from dspy_operator.api.names import ConditionType
 from dspy_operator.kube.client import Client
 from dspy_operator.kube.resources import DSPYDEPLOYMENTS, DSPYROLLOUTS, Resource
 from dspy_operator.manifests.owner import build_selector_text
@@ -13,7 +14,7 @@ from dspy_operator.rollout.actions import Decision
 from dspy_operator.rollout.clock import format_time
 from dspy_operator.rollout.model import Observation, RolloutRecord
 from dspy_operator.rollout.records import build_deployment_record, build_rollout_record
-from dspy_operator.rollout.status import Face, build_canary_display, build_display, build_evidence
+from dspy_operator.rollout.status import Face, Telemetry, build_canary_display, build_display, build_evidence
 
 Wire = dict[str, Any]
 
@@ -106,8 +107,16 @@ def _build_face(snapshot: Snapshot, memory: Memory) -> Face:
         total_pods=len(snapshot.pods),
         ready_pods=sum(1 for pod in snapshot.pods if is_ready(pod)),
         ready_when_serving=strategy.get("readyWhen") == "Serving",
-        telemetry=memory.telemetry,
+        telemetry=memory.telemetry or _get_shown_telemetry(status),
     )
+
+
+def _get_shown_telemetry(status: Mapping[str, Any]) -> Telemetry:
+    """What the process before this one has found: until this one has looked, it is no news."""
+    for condition in status.get("conditions") or ():
+        if condition.get("type") == ConditionType.TELEMETRY_READY:
+            return Telemetry(condition["status"], condition.get("reason", ""), condition.get("message", ""))
+    return Telemetry()
 
 
 def _is_shown(live: Mapping[str, Any], patch: Mapping[str, Any]) -> bool:

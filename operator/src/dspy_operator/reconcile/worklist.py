@@ -7,6 +7,7 @@ twice is done once; failures back off.
 import asyncio
 import heapq
 import itertools
+import math
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -95,6 +96,12 @@ class Worklist:
         self._again.pop(key, None)
         self._due.pop(key, None)
         self._busy.discard(key)
+
+    def find_next(self) -> float:
+        """Seconds until somebody is due: 0 while a pass is being made, infinite when nobody is."""
+        if self._busy or self._ready:
+            return 0.0
+        return min((due.at for due in self._due.values()), default=math.inf) - self.now()
 
     def __len__(self) -> int:
         return len(self._due) + len(self._busy)

@@ -100,6 +100,15 @@ def test_pods_are_told_again_at_growing_distances() -> None:
     assert refreshing.is_due(13, NOW + 200)
 
 
+def test_after_a_while_without_a_pass_pods_are_told_once_and_not_as_often_as_was_missed() -> None:
+    refreshing = Refreshing()
+    refreshing.note(12, NOW)
+    assert refreshing.is_due(12, NOW + 20)
+    refreshing.note(12, NOW + 20)
+    assert not refreshing.is_due(12, NOW + 20)
+    assert refreshing.is_due(12, NOW + 30)
+
+
 def test_a_new_process_tells_nobody_again_what_everybody_was_told() -> None:
     memory = Memory()
     assert confirm(None, memory).refreshed

@@ -12,6 +12,7 @@ from dspy_operator.reconcile.memory import Given, Memory
 from dspy_operator.reconcile.record import Recorder
 from dspy_operator.reconcile.snapshot import Snapshot
 from dspy_operator.rollout.decide import decide
+from dspy_operator.rollout.status import Telemetry
 
 POINTER = {"revision": "b", "source": "b", "attempt": 1, "rollout": "b-1", "rolloutUID": "uid-1"}
 
@@ -92,3 +93,15 @@ async def test_what_is_no_number_is_written_at_once(canary: World) -> None:
     canary.paused = True
     assert await show(server, memory, canary)
     assert server.obj["status"]["paused"]
+
+
+async def test_a_new_process_that_has_not_looked_yet_says_of_the_scraping_what_the_last_one_said(
+    canary: World,
+) -> None:
+    server = Server()
+    await show(
+        server, Memory(telemetry=Telemetry("True", "Scraped", "Prometheus scrapes all 2 pods")), canary
+    )
+    assert await show(server, Memory(), canary)
+    (shown,) = [c for c in server.obj["status"]["conditions"] if c["type"] == "TelemetryReady"]
+    assert (shown["status"], shown["reason"]) == ("True", "Scraped")

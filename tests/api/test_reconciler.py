@@ -1,0 +1,73 @@
+"""Passes over a real API server: what they cost, and that no failed write counts a sample twice or loses one."""
+
+from pathlib import Path
+
+import pytest
+from tests.api.attempt import RATE, REPLICAS, Fate, open_attempt
+from tests.cluster.api_tier import ApiServer
+
+from dspy_operator.kube.resources import CONFIGMAPS, DSPYROLLOUTS, Resource
+from dspy_operator.rollout.analysis import Analysis
+from dspy_operator.rollout.judging import State
+
+pytestmark = [pytest.mark.api, pytest.mark.usefixtures("wire")]
+
+
+async def test_while_a_canary_is_judged_the_cluster_is_read_once_a_checkpoint(api_server: ApiServer) -> None:
+    async with open_attempt(api_server.kubeconfig) as attempt:
+        await attempt.release(2)
+        await attempt.tick_until_effective(1)
+        await attempt.tick(7)  # what people read changes with the first looks
+        attempt.client.requests.clear()
+        await attempt.tick(18)
+        asked = attempt.client.requests
+    assert asked["get dspydeployments"] == asked["list pods"] == 3
+    assert asked["patch dspyrollouts"] == asked["patch dspydeployments"] == 3
+
+
+async def judge(
+    kubeconfig: Path, of: Resource, fate: Fate, broken: int
+) -> tuple[State, tuple[float, float], int]:
+    """Looks at 10 % and at 50 %: the test, the scores that there were of (canary, stable), the number of writes."""
+    async with open_attempt(kubeconfig) as attempt:
+        client = attempt.client
+        client.of, client.fate, client.broken, client.writes = of, fate, broken, 0
+        await attempt.release(2)
+        first = await attempt.tick_until_effective(1)
+        await attempt.tick(2)
+        at_ten = attempt.clock.time - first
+        await attempt.promote()
+        second = await attempt.tick_until_effective(2)
+        await attempt.tick()
+        writes = client.writes
+        await attempt.tick(6)  # a checkpoint
+        record = await attempt.get_record()
+        test = Analysis.from_text(record["looks"])
+        at_fifty = test.state.clock.last - second
+        pods = RATE * REPLICAS
+        return (
+            test.state,
+            (pods * (0.1 * at_ten + 0.5 * at_fifty), pods * (0.9 * at_ten + 0.5 * at_fifty)),
+            writes,
+        )
+
+
+@pytest.mark.parametrize(
+    ("of", "fate"),
+    [(DSPYROLLOUTS, Fate.LANDED), (CONFIGMAPS, Fate.REFUSED)],
+    ids=["a record whose answer is lost", "a table that is refused"],
+)
+async def test_whichever_write_fails_every_score_counts_once(
+    api_server: ApiServer, of: Resource, fate: Fate
+) -> None:
+    broken, writes = 0, 1
+    while broken < writes:
+        broken += 1
+        state, scores, writes = await judge(api_server.kubeconfig, of, fate, broken)
+        (metric,) = state.metrics
+        reference = metric.reference
+        assert reference is not None
+        assert state.step == 2
+        counted = (metric.canary.n - reference.canary_weight, metric.stable.n - reference.stable_weight)
+        assert counted == scores, f"{fate} befell write {broken} of {writes}"
+    assert broken > 3
