@@ -13,6 +13,8 @@ from tests.unit.operator.metrics.pages import MOMENT, build_text
 from dspy_operator.metrics.reader import PrometheusReader
 from dspy_operator.metrics.readings import Interest, Reading
 
+pytestmark = pytest.mark.tools
+
 LONGEST = max(len(case.moments) for case in CASES)
 
 

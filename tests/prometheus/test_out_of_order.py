@@ -18,6 +18,8 @@ from dspy_operator.metrics.readings import IdleReading, Interest, Reading
 from dspy_operator.rollout.judging import MetricConfig, MetricType
 from dspy_operator.rollout.model import Unmeasured
 
+pytestmark = pytest.mark.tools
+
 RATIO = MetricConfig("refusals", MetricType.RATIO, 0.01)
 DEAF = "http://127.0.0.1:9/read"
 """A remote store that is down."""

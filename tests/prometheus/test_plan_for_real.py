@@ -12,6 +12,8 @@ from dspy_operator.cli.exits import Exit
 from dspy_operator.cli.main import run
 from dspy_operator.metrics import traffic
 
+pytestmark = pytest.mark.tools
+
 Plan = Callable[..., tuple[int, dict[str, object]]]
 PROGRAM = "planned"
 

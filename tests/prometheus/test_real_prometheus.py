@@ -16,6 +16,8 @@ from dspy_operator.metrics.session import QueryFailed
 from dspy_operator.rollout.judging import Counts, LatencyLimits, Look, MetricConfig, MetricType
 from dspy_operator.rollout.model import Unmeasured
 
+pytestmark = pytest.mark.tools
+
 STABLE, CANARY = "aaaaaaaaaa", "bbbbbbbbbb"
 BOUNDS = ("0.5", "1.0", "2.0", "+Inf")
 METRICS = (
