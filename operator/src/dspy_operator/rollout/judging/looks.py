@@ -85,8 +85,11 @@ def build_rounded(look: Look) -> Look:
 
 def is_consistent(kind: MetricType, counts: Counts) -> bool:
     """Whether an increment can be one of real samples; what cannot is dropped, never judged."""
-    values = (counts.n, counts.sum, _get_squares(counts), counts.bad, counts.over)
-    if not all(math.isfinite(value) and value >= 0 for value in values):
+    n, total, squares, bad, over = counts.n, counts.sum, _get_squares(counts), counts.bad, counts.over
+    # Written out, as this is asked four times a look; a NaN fails every comparison.
+    if not (n >= 0 and total >= 0 and squares >= 0 and bad >= 0 and over >= 0):
+        return False
+    if not math.isfinite(n + total + squares + bad + over):
         return False
     if kind is MetricType.COST_PER_REQUEST:
         return True
@@ -112,7 +115,7 @@ def _get_squares(counts: Counts) -> float:
 
 def _round(counts: Counts) -> Counts:
     squares = 0.0 if counts.sumsq is None else counts.sumsq
-    if not all(map(math.isfinite, (counts.n, counts.sum, squares, counts.bad, counts.over))):
+    if not math.isfinite(counts.n + counts.sum + squares + counts.bad + counts.over):
         return NO_NUMBERS
     return Counts(
         n=round(counts.n, DIGITS),

@@ -83,7 +83,8 @@ def build_measured(
     if counted is None:
         return old
     canary, stable = counted
-    old = replace(old, step=replace(old.step, seen=old.step.seen or canary.n > 0))
+    if canary.n > 0 and not old.step.seen:
+        old = replace(old, step=replace(old.step, seen=True))
     if old.reference is None:
         return _build_baseline(metric, old, stable)
     if old.limits is not None and not old.limits.is_measurable:
@@ -101,7 +102,8 @@ def _build_joined(
     if old.frozen_mean is not None:
         return _build_baked(metric, old, canary, old.frozen_mean) if canary.n > 0 else old
     if canary.n > 0 and stable.n > 0:
-        return replace(_build_consumed(metric, old, canary, stable), carried=())
+        consumed = _build_consumed(metric, old, canary, stable)
+        return replace(consumed, carried=()) if consumed.carried else consumed
     return replace(old, carried=_list_carried(waiting, t, arms))
 
 

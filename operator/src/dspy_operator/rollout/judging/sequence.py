@@ -98,7 +98,8 @@ def judge(state: State, look: Look) -> tuple[State, Verdict]:
     # The deadline does not run while a person is asked; a look that saw nothing leaves that as it was.
     if kind in {LookKind.USABLE, LookKind.EMPTY}:
         waiting = verdict.reason is Reason.AWAITING_PROMOTION
-        state = replace(state, clock=replace(state.clock, is_waiting=waiting))
+        if waiting is not state.clock.is_waiting:
+            state = replace(state, clock=replace(state.clock, is_waiting=waiting))
     return state, verdict
 
 
