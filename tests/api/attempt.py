@@ -90,6 +90,9 @@ class Clock:
     def now(self) -> float:
         return self.time
 
+    def find_now(self) -> float:
+        return self.time
+
 
 class Leads:
     """The Lease is ours; the epoch rises when asked."""
@@ -179,6 +182,7 @@ class StillSampler:
 
     def __init__(self, prometheus: Prometheus) -> None:
         self._prometheus = prometheus
+        self.clock = prometheus.clock
         self.latest: Reading | None = None
 
     def want(self, interest: Interest, period: float) -> None:

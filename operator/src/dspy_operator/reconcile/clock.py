@@ -1,6 +1,7 @@
-"""The time of the API server, between its answers carried on by the monotonic clock.
+"""The time of the API server, and that of Prometheus, between their answers carried on by the monotonic clock.
 
-`observe.py` hands it to `decide`; the operator's own wall clock is never read, so it may be wrong by hours.
+`observe.py` hands both to `decide`; the operator's own wall clock is never read, so it may be wrong by hours. The two
+servers' clocks may differ as well: looks and confirmations bear Prometheus' time and are compared with no other.
 """
 
 import time
@@ -12,10 +13,10 @@ LARGEST_ERROR: Final = 2.0
 
 
 class ServerClock:
-    """Seconds since 1970 by the API server's clock.
+    """Seconds since 1970 by a server's clock.
 
-    A `Date` header is up to a second old, so the largest offset seen is the best one, until it is off by more than
-    `LARGEST_ERROR`.
+    A `Date` header is up to a second old, and a reading as old as its query was slow, so the largest offset seen is the
+    best one, until it is off by more than `LARGEST_ERROR`.
     """
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
@@ -24,7 +25,7 @@ class ServerClock:
         self._last = 0.0
 
     def learn(self, server_time: float) -> None:
-        """Take the newest `Date` header, right after the answer that brought it."""
+        """Take the newest time that the server told, right after the answer that brought it."""
         if server_time <= 0:
             return
         offset = server_time - self._monotonic()
@@ -35,8 +36,13 @@ class ServerClock:
         """The time, never running backwards by less than a changed clock.
 
         Raises:
-            RuntimeError: the API server has not answered yet.
+            RuntimeError: the server has not answered yet.
         """
-        if self._offset is None:
-            raise RuntimeError("the API server has not told the time yet")
-        return self._monotonic() + self._offset
+        now = self.find_now()
+        if now is None:
+            raise RuntimeError("the server has not told the time yet")
+        return now
+
+    def find_now(self) -> float | None:
+        """The time, None before the server's first answer."""
+        return None if self._offset is None else self._monotonic() + self._offset

@@ -32,7 +32,7 @@ def get_version(obj: Mapping[str, Any]) -> Version:
 
 @dataclass(frozen=True)
 class Given:
-    """What a pass knows beside the snapshot. Times in seconds, `now` by the API server's clock."""
+    """What a pass knows beside the snapshot: `now` (seconds) by the API server's clock, `prometheus_now` by its own."""
 
     now: float
     epoch: int
@@ -40,6 +40,7 @@ class Given:
     checkpoint_interval: float
     stale_after: float
     reading: Reading | Unmeasured | None
+    prometheus_now: float | None = None
 
 
 @dataclass

@@ -71,6 +71,7 @@ def build_observation(snapshot: Snapshot, memory: Memory, given: Given) -> Obser
         judging=looks.build_judging(snapshot, memory, given.reading, rollout, table, ready),
         checkpoint_due=rollout is not None and given.now - memory.checkpoint_at >= given.checkpoint_interval,
         p95=memory.p95,
+        prometheus_now=given.prometheus_now,
     )
 
 

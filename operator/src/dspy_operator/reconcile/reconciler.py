@@ -272,6 +272,7 @@ class Reconciler:
             checkpoint_interval=self._timing.checkpoint,
             stale_after=self._timing.stale_after,
             reading=self._parts.sampler.get_latest(key),
+            prometheus_now=self._parts.sampler.clock.find_now(),
         )
 
     async def _prepare_analysis(self, key: Key, memory: Memory, seen: Observation) -> bool:

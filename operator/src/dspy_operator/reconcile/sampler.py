@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from dspy_operator.metrics.readings import Interest, Reading
+from dspy_operator.reconcile.clock import ServerClock
 from dspy_operator.reconcile.worklist import Key
 from dspy_operator.rollout.model import Unmeasured
 
@@ -33,6 +34,9 @@ class Sampler:
 
     Looks of different intervals meet at multiples of `tick` seconds, so that they share their queries; who waits for a
     table to be confirmed asks more often, at multiples of that shorter period, together with all who wait.
+
+    Attributes:
+        clock: of Prometheus, as its readings tell it.
     """
 
     def __init__(
@@ -44,6 +48,7 @@ class Sampler:
         monotonic: Callable[[], float],
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
+        self.clock = ServerClock(monotonic)
         self._reads = reads
         self._on_reading = on_reading
         self._tick = tick
@@ -91,6 +96,8 @@ class Sampler:
         for want in due:
             want.due = self._next(want.period)
         result = await self._reads.read([want.interest for want in due])
+        if isinstance(result, Reading):
+            self.clock.learn(result.t)
         for want in due:
             key = want.interest.key
             if key in self._wants:

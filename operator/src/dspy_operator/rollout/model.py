@@ -396,4 +396,5 @@ class Observation:
     judging: Judging = field(default_factory=Judging)
     checkpoint_due: bool = False
     p95: Mapping[str, float] = field(default_factory=dict)
-    """For people: seconds by revision."""
+    prometheus_now: float | None = None
+    """`p95` (seconds by revision) is for people; `prometheus_now` is `now` by the clock of looks and confirmations."""

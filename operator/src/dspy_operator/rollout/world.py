@@ -25,6 +25,11 @@ LOWERED = frozenset({Phase.ROLLING_BACK, Phase.ROLLED_BACK, Phase.ABORTED, Phase
 """Phases in which the canary gets nothing."""
 
 
+def get_measured_now(seen: Observation) -> float:
+    """What times of looks and confirmations are compared with: never `now`, which is another server's clock."""
+    return seen.now if seen.prometheus_now is None else seen.prometheus_now
+
+
 def find_stable(seen: Observation) -> Program | None:
     """What the stable revision is: its ControllerRevision says it, without one the attempt or the table."""
     if seen.record.stable is None:

@@ -21,11 +21,12 @@ class Prometheus:
     def __init__(self, monotonic: "Time") -> None:
         self.asked: list[tuple[float, set[Key]]] = []
         self.answer: Unmeasured | None = None
+        self.ahead = 0.0
         self._now = monotonic
 
     async def read(self, interests: Sequence[Interest], *, at: float | None = None) -> Reading | Unmeasured:
         self.asked.append((self._now() if at is None else at, {interest.key for interest in interests}))
-        return self.answer or Reading(self._now())
+        return self.answer or Reading(self._now() + self.ahead)
 
 
 class Time:
@@ -125,6 +126,17 @@ async def test_who_wants_to_know_is_told_and_the_reading_kept(stage: Stage) -> N
     assert stage.told == [A]
     assert stage.sampler.get_latest(A) == Reading(1010.0)
     assert stage.sampler.get_latest(B) is None
+
+
+async def test_prometheus_clock_is_known_from_its_readings_and_goes_on_without_them(stage: Stage) -> None:
+    assert stage.sampler.clock.find_now() is None
+    stage.prometheus.ahead = 3600.0
+    stage.sampler.want(LOOK_A, 10)
+    await stage.time.pass_(10)
+    assert stage.sampler.clock.now() == stage.time() + 3600.0
+    stage.prometheus.answer = Unmeasured("PrometheusUnreachable", "no answer")
+    await stage.time.pass_(60)
+    assert stage.sampler.clock.now() == stage.time() + 3600.0
 
 
 async def test_an_outage_is_told_like_a_reading(stage: Stage) -> None:
