@@ -32,7 +32,7 @@ def get_version(obj: Mapping[str, Any]) -> Version:
 
 @dataclass(frozen=True)
 class Given:
-    """What a pass knows beside the snapshot: `now` (seconds) by the API server's clock, `prometheus_now` by its own."""
+    """What a pass knows beside the snapshot: `now` (seconds) by the API server's clock, the other by Prometheus'."""
 
     now: float
     epoch: int
