@@ -16,11 +16,20 @@ from dspy_operator.rollout.judging import (
     judge,
     start,
 )
-from dspy_operator.rollout.judging.engine import get_ln_mean_exp
+from dspy_operator.rollout.judging.engine import (
+    build_estimates,
+    build_rollback_null,
+    get_bet,
+    get_ln_mean_exp,
+    get_spread,
+    psi,
+)
 from dspy_operator.rollout.judging.latency import list_promote_gains, list_rollback_gains
+from dspy_operator.rollout.judging.moments import Moments, build_prior
 
 SCORE = MetricConfig("score", MetricType.SCORE, margin=0.05, min_samples=50)
 REFERENCE = Reference(mean=0.8, variance=0.04)
+PRIOR_C, PRIOR_S = (build_prior(k, 0.8, 0.04) for k in (20, 200))
 
 Arm = tuple[float, float, float]
 
@@ -59,6 +68,31 @@ def test_the_first_look_earns_the_published_components() -> None:
     state = start(build_config(SCORE), {"score": REFERENCE}, 0)
     state, _ = judge(state, build_look(30, ROLLBACK[0][1], ROLLBACK[0][2]))
     assert state.metrics[0].rows[0] == pytest.approx((0.263127, 0.425589, 0.435611, 0.411978), abs=5e-7)
+
+
+def test_the_first_component_of_the_first_look_is_put_together_as_published() -> None:
+    null = build_rollback_null(SCORE)
+    assert [gap for gap, _ in null.components] == pytest.approx([0.08, 0.08, 0.18, 0.38])
+    assert [tau for _, tau in null.components] == [0, 1, 1, 1]
+    (_, c, s, *_), before = ROLLBACK[0], build_estimates(PRIOR_C, PRIOR_S)
+    weight = null.ratio * c[0] / s[0]
+    bet = get_bet(0.08 * 0.8, 0.04 + null.ratio * weight * 0.04, max(0.2, weight * 0.8))
+    spreads = get_spread(Moments(*c), before.canary), get_spread(Moments(*s), before.stable)
+    assert (weight, bet) == pytest.approx((0.108889, 1.121460), abs=5e-7)
+    assert spreads == pytest.approx((1.35, 7.3), abs=5e-7)
+    assert bet * (weight * s[1] - c[1]) == pytest.approx(1.323323, abs=5e-7)
+    assert spreads[0] * psi(bet * 0.2) / 0.2**2 == pytest.approx(1.001941, abs=5e-7)
+    assert spreads[1] * psi(bet * weight * 0.8) / 0.8**2 == pytest.approx(0.058255, abs=5e-7)
+
+
+def test_at_the_second_look_the_cap_binds_in_three_components() -> None:
+    state = start(build_config(SCORE), {"score": REFERENCE}, 0)
+    rows = [state.metrics[0].rows[0]]
+    for t, canary, stable, *_ in ROLLBACK[:2]:
+        state, _ = judge(state, build_look(t, canary, stable))
+        rows.append(state.metrics[0].rows[0])
+    gains = [new - old for old, new in zip(rows[1], rows[2], strict=True)]
+    assert sum(gain == pytest.approx(2, abs=1e-12) for gain in gains) == 3
 
 
 PROMOTE = [
