@@ -30,10 +30,19 @@ def find_unrest(referee: Referee) -> str:
     stable = status.get("stable") or {}
     if not stable.get("promotedAt"):
         return "no revision has served"
+    if _get_reason(status) == "RevisionNotFound":
+        return ""  # a person deleted what says what stable is: only a person can bring it back
     left = [obj["metadata"]["name"] for obj in store.list_(DSPYROLLOUTS, NAMESPACE) if not _is_over(obj)]
     if left:
         return f"{left[0]} is neither open nor over"
-    return _find_unrest_of_table(referee, deployment, stable) or _find_unrest_of_spec(deployment, status, stable)
+    return _find_unrest_of_table(referee, deployment, stable) or _find_unrest_of_spec(
+        deployment, status, stable
+    )
+
+
+def _get_reason(status: dict[str, Any]) -> str:
+    """What the first condition says."""
+    return str((status.get("conditions") or [{}])[0].get("reason"))
 
 
 def _is_over(rollout: Object) -> bool:
@@ -61,6 +70,8 @@ def _find_unrest_of_table(referee: Referee, deployment: Object, stable: dict[str
 def _find_unrest_of_spec(deployment: Object, status: dict[str, Any], stable: dict[str, Any]) -> str:
     """The spec's program is stable's, or is rejected."""
     wanted = deployment["spec"]["program"]["artifact"]["sha256"]
+    if status.get("observedGeneration") != deployment["metadata"]["generation"]:
+        return "the newest spec has not been looked at"
     conditions = {c["type"]: c for c in status.get("conditions") or ()}
     if wanted == stable["sha256"]:
         return "" if conditions["Ready"]["status"] == "True" else "not Ready"
@@ -70,7 +81,7 @@ def _find_unrest_of_spec(deployment: Object, status: dict[str, Any], stable: dic
 
 
 def is_analysing(referee: Referee) -> bool:
-    """Whether the time that passes is the analysis' own: a step or a bake whose weight is in effect, a load deadline."""
+    """Whether the time that passes is the analysis' own: a step or a bake whose weight is in effect."""
     status = (referee.people.find_deployment() or {}).get("status") or {}
     rollout = referee.find_rollout((status.get("canary") or {}).get("rolloutUID", ""))
     if rollout is None:

@@ -1,4 +1,4 @@
-"""Kubernetes' own controllers, as far as the operator's children need them: Deployments make pods, owners take their children along."""
+"""Kubernetes' own controllers, as far as needed: Deployments make pods, owners take their children along."""
 
 from tests.simulation.hand import Hand
 from tests.simulation.store import FOREGROUND, Change, Object

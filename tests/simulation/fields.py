@@ -1,6 +1,6 @@
-"""Whose field is whose on the simulated API server: trees like `managedFields`, and what server-side apply does with them.
+"""Whose field is whose on the simulated API server: trees like `managedFields`, and what an apply does with them.
 
-Called by `store.py`; pure. As far as the operator's kinds need it: maps by key, the lists below by their keys, the rest whole.
+Called by `store.py`; pure. As far as the operator's kinds need it: maps by key, the lists below by theirs, the rest whole.
 """
 
 import json
@@ -49,9 +49,9 @@ def build_fields(obj: Mapping[str, Any]) -> Tree:
     for key, value in obj.items():
         if key in {"apiVersion", "kind"}:
             continue
-        if key == "metadata":
-            value = {name: inner for name, inner in value.items() if name not in UNOWNED}
-        tree[f"f:{key}"] = _fields_of(key, value)
+        is_meta = key == "metadata"
+        owned = {name: inner for name, inner in value.items() if name not in UNOWNED} if is_meta else value
+        tree[f"f:{key}"] = _fields_of(key, owned)
     return {key: value for key, value in tree.items() if value or key != "f:metadata"}
 
 

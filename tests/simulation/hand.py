@@ -1,4 +1,4 @@
-"""Whoever else writes to the simulated API server: users, the kubelet, Kubernetes' own controllers. Their requests never fail."""
+"""Whoever else writes to the API server: users, the kubelet, Kubernetes' own controllers. They never fail."""
 
 from collections.abc import Mapping
 from typing import Any

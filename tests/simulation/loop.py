@@ -9,6 +9,9 @@ from typing import Final
 RESOLUTION: Final = 1e-6
 """Seconds; far above the rounding of the additions below, far below anything that is waited for."""
 
+TURN: Final = 1e-7
+"""Seconds of one turn of the loop: who waits for the rounding error of a float must not wait for ever."""
+
 
 class Stuck(RuntimeError):  # noqa: N818  what happened
     """No task can go on and no timer is set: in a real process that would be a hang for ever."""
@@ -23,7 +26,7 @@ class _Jump:
     def select(self, timeout: float | None) -> list[object]:
         if timeout is None:
             raise Stuck("every task waits for another one")
-        self._loop.now += max(0.0, timeout)
+        self._loop.now += max(TURN, timeout)
         return []
 
 

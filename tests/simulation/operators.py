@@ -255,6 +255,7 @@ class Operators:
 
     def __init__(self, weather: Weather, prometheus: SimPrometheus) -> None:
         self.processes: list[Process] = []
+        self.crashes = 0
         self._weather = weather
         self._prometheus = prometheus
 
@@ -315,7 +316,11 @@ class Operators:
             self.start()
 
     def revive(self) -> None:
-        """A process that ended itself is started again."""
+        """A process that ended itself, or of which a part has ended, is started again, as the kubelet would."""
+        for process in self.list_live():
+            if process.find_failure() is not None:
+                self.crashes += 1
+                process.kill()
         if not self.list_live():
             self.start()
 

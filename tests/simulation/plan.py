@@ -1,6 +1,7 @@
-"""One simulated rollout as data: what users do, what goes wrong, how good each program is. JSON, so that a failure can be kept.
+"""One simulated rollout as data: what users do, what goes wrong, how good each program is.
 
-Built from a seed here, by Hypothesis in `test_shrinking.py`, or read from a plan file; carried out by `run.py`.
+It can be written as JSON, so that a failure is kept. Built from a seed here, by Hypothesis in `test_plans.py`, or read
+from a file by `keeping.py`; carried out by `run.py`.
 """
 
 import dataclasses
@@ -9,7 +10,6 @@ import random
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Self
-
 
 LATEST = 60.0
 """Seconds after which a request that was believed lost may still land."""
@@ -97,7 +97,7 @@ class Act:
 
 @dataclass(frozen=True)
 class Plan:
-    """`scores` is what users think of each program; `unfit` programs that pods refuse, `endless` ones that never load."""
+    """`scores` is what users think of each program, `unfit` names the programs that pods refuse."""
 
     seed: int
     acts: tuple[Act, ...]

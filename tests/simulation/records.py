@@ -24,7 +24,14 @@ MIN_DURATION = 10.0
 LOOKED_LATELY = 12.0
 """Seconds after the beginning of an outage in which a reading from before it may still be acted upon."""
 SEEN = frozenset(
-    {"EvidenceOfQuality", "ThresholdPassed", "DeadlineThresholdPassed", "DeadlinePromote", "BakeComplete", "GateOpen"}
+    {
+        "EvidenceOfQuality",
+        "ThresholdPassed",
+        "DeadlineThresholdPassed",
+        "DeadlinePromote",
+        "BakeComplete",
+        "GateOpen",
+    }
 )
 """Reasons by which the judge lets an attempt go forward."""
 MEASURED = frozenset({"EvidenceOfRegression", "ThresholdViolated", "EvidenceOfQuality", "ThresholdPassed"})
@@ -59,6 +66,8 @@ class Records:
         spoken = self._check_commands(change, before, after)
         if not moved:
             return
+        if now == "RollingBack" and after.get("reason") == "Aborted" and not spoken & {"abort", "undo"}:
+            self.referee.say("S14", "an abort acts without being noted")
         if after.get("decisionNumber", 0) <= before.get("decisionNumber", 0):
             self.referee.say("W3", f"{was} to {now} without a new decision number")
         if now in FORWARD and not change.live["spec"].get("fast"):
@@ -86,7 +95,9 @@ class Records:
             return
         reason = str(after.get("reason"))
         if reason in MEASURED or (reason == "GateOpen" and not change.live["spec"].get("fast")):
-            self.referee.say("S16", f"{before.get('phase')} to {after.get('phase')} by {reason} without Prometheus")
+            self.referee.say(
+                "S16", f"{before.get('phase')} to {after.get('phase')} by {reason} without Prometheus"
+            )
 
     def _check_score(self, change: Change, before: Wire, after: Wire) -> None:
         """Q: a hopeless program is not promoted and a great one not rolled back by what users say."""
@@ -95,7 +106,9 @@ class Records:
         to, origin = (scores.get(change.live["spec"][side]["sha256"], 0.8) for side in ("to", "from"))
         reason = str(after.get("reason"))
         if reason in {"EvidenceOfQuality", "DeadlineThresholdPassed"} and to / origin <= HOPELESS:
-            self.referee.say("Q", f"{before.get('phase')} to {after.get('phase')} with a score of {to} against {origin}")
+            self.referee.say(
+                "Q", f"{before.get('phase')} to {after.get('phase')} with a score of {to} against {origin}"
+            )
         if reason in {"EvidenceOfRegression", "DeadlineThresholdViolated"} and to / origin > 1.0:
             self.referee.say("Q", f"rolled back by {reason} with a score of {to} against {origin}")
 
@@ -116,7 +129,9 @@ class Records:
                 self.acted.add((command, nonce))
                 given = self.referee.people.given.get((command, nonce))
                 if given != uid:
-                    self.referee.say("S14", f"{command} was given to attempt {given or 'none'} and acts on {uid}")
+                    self.referee.say(
+                        "S14", f"{command} was given to attempt {given or 'none'} and acts on {uid}"
+                    )
         return spoken
 
     # --- D ------------------------------------------------------------------------------------------------------

@@ -131,7 +131,9 @@ class Referee:
             return
         record = rollout.get("status") or {}
         if rollout["spec"]["to"]["revision"] != revision:
-            self.say("S4", f"{revision} gets {canary.weight} %, on trial is {rollout['spec']['to']['revision']}")
+            self.say(
+                "S4", f"{revision} gets {canary.weight} %, on trial is {rollout['spec']['to']['revision']}"
+            )
         if canary.weight > (record.get("weight") or 0):
             self.say("S4", f"{canary.weight} % where the record says {record.get('weight')}")
         if rollout["metadata"]["uid"] in self.lowered:
@@ -144,15 +146,17 @@ class Referee:
         wanted = {rollout["spec"]["to"]["sha256"], rollout["spec"]["from"]["sha256"]}
         is_undo = pointer.get("source") != rollout["spec"]["to"]["revision"]
         if change.basis and change.basis not in wanted and not is_undo and not self.weather.plan.queue:
-            self.say("S15", f"the spec asks for program {change.basis[:8]}, raised is {pointer.get('revision')}")
+            self.say(
+                "S15", f"the spec asks for program {change.basis[:8]}, raised is {pointer.get('revision')}"
+            )
 
     def _check_ready(self, canary: Share, *, fast: bool) -> None:
         """S2: its record and its bytes are there, and every pod that has been ready for a while has loaded it."""
         program = canary.program
         store = self.weather.store
-        if store.find(CONTROLLERREVISIONS, NAMESPACE, names.revision_name(NAME, program.revision)) is None:
-            if not self._was_deleted(names.revision_name(NAME, program.revision)):
-                self.say("S2", f"{program.revision} has no ControllerRevision")
+        kept = names.revision_name(NAME, program.revision)
+        if store.find(CONTROLLERREVISIONS, NAMESPACE, kept) is None and not self._was_deleted(kept):
+            self.say("S2", f"{program.revision} has no ControllerRevision")
         if self._get_slot_digest(canary.slot) != program.sha256 and not self._was_deleted("slot"):
             self.say("S2", f"slot {canary.slot} does not hold the program of {program.revision}")
         pods = [pod for pod in self.kubelet.pods.values() if pod.workload == program.workload and pod.ready]
@@ -182,7 +186,11 @@ class Referee:
         status = (self.people.find_deployment() or {}).get("status") or {}
         stable = (status.get("stable") or {}).get("revision", "")
         kept = self.weather.store.find(CONTROLLERREVISIONS, NAMESPACE, names.revision_name(NAME, stable))
-        if change.after is None and kept and change.live["metadata"]["name"].endswith(kept["data"]["workload"]):
+        if (
+            change.after is None
+            and kept
+            and change.live["metadata"]["name"].endswith(kept["data"]["workload"])
+        ):
             self.say("S3", "the pods of the stable revision are removed")
 
     def _check_revision_is_unused(self, change: Change) -> None:

@@ -1,4 +1,4 @@
-"""What the simulated API server knows of each kind: generations, status subresources, what may never change, defaults."""
+"""What the simulated API server knows of each kind: generations, subresources, defaults, what never changes."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, Final

@@ -1,6 +1,6 @@
 """The API server in memory: what each request of the operator's client does to the objects, and what it answers.
 
-Called by `client.py` and by everyone in the simulated world; held to the real API server by `fidelity/`. An object is never
+Called by `client.py` and by everyone in the simulated world; held to the real one by `fidelity/`. An object is never
 changed in place: a write makes a new one, so that whoever reads may keep what was read.
 """
 
@@ -333,7 +333,7 @@ def _keep_identity(live: Object, changed: Object) -> Object:
     meta = {
         key: value
         for key, value in changed["metadata"].items()
-        if key in {"managedFields"} or value not in ({}, [])
+        if key == "managedFields" or value not in ({}, [])
     }
     identity = {key: value for key, value in _identity(live).items() if key != "managedFields"}
     deletion = {key: value for key, value in live["metadata"].items() if key == "deletionTimestamp"}

@@ -159,4 +159,3 @@ class People:
             chosen = self._weather.rng.choice(found)
             self.deleted[chosen["metadata"]["name"]] = self._weather.time
             self._hand.delete(KINDS[child], chosen)
-

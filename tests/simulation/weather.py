@@ -1,4 +1,4 @@
-"""What every part of the simulated world shares: the clock, the dice, the objects, and which faults are on right now."""
+"""What every part of the simulated world shares: the clock, the dice, the objects, which faults are on."""
 
 import asyncio
 import random

@@ -1,0 +1,163 @@
+"""The operator, broken on purpose: each mutant is one line of the protocol left out, and a simulation must notice.
+
+Used by `test_mutants.py`. A mutant that survives means that an invariant or a fault is missing here.
+"""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import replace
+from typing import Any
+from unittest.mock import patch
+
+from dspy_operator.kube.client import Client
+from dspy_operator.reconcile.execute import Executor
+from dspy_operator.reconcile.reconciler import Reconciler
+from dspy_operator.rollout import attempt, decide, ending, idle, orders, protect, world
+from dspy_operator.rollout.model import Observation, Phase
+
+Mutant = Callable[[], AbstractContextManager[object]]
+
+
+def _both(*patches: AbstractContextManager[object]) -> AbstractContextManager[object]:
+    stack = ExitStack()
+    for one in patches:
+        stack.enter_context(one)
+    return stack
+
+
+def _without(rule: Callable[..., Any]) -> AbstractContextManager[object]:
+    """The list of rules without one."""
+    return _both(
+        patch.object(decide, "OPEN", tuple(one for one in decide.OPEN if one is not rule)),
+        patch.object(decide, "IDLE", tuple(one for one in decide.IDLE if one is not rule)),
+    )
+
+
+def effect_before_record() -> AbstractContextManager[object]:
+    """W2: the table is written first, the record after it."""
+    real = Reconciler._act
+
+    async def act(self: Any, seen: Any, decision: Any, snapshot: Any, memory: Any, given: Any) -> None:
+        if decision.action is not None:
+            await self._parts.executor.execute(decision.action, seen, snapshot, memory, given)
+        await real(self, seen, replace(decision, action=None), snapshot, memory, given)
+
+    return patch.object(Reconciler, "_act", act)
+
+
+def unbound_apply() -> AbstractContextManager[object]:
+    """W7: an apply that forgets which version was read."""
+    real = Client._apply
+
+    async def apply(self: Any, resource: Any, obj: Any, uid: str, version: str) -> Any:
+        return await real(self, resource, obj, uid, "")
+
+    return patch.object(Client, "_apply", apply)
+
+
+def unready_raise() -> AbstractContextManager[object]:
+    """W4: traffic for a program that no pod has loaded."""
+
+    def ready(seen: Observation) -> bool:
+        return seen.rollout is not None
+
+    return _both(*(patch.object(module, "is_canary_ready", ready) for module in (world, attempt, protect)))
+
+
+def rejected_again() -> AbstractContextManager[object]:
+    """1.3: a rejected revision is tried again without `retry`."""
+    return _without(idle.the_spec_is_rejected)
+
+
+def no_data_is_good() -> AbstractContextManager[object]:
+    """S16: what cannot be measured counts as passed."""
+    real = attempt.the_gate_is_open
+
+    def gate(seen: Observation) -> Any:
+        rollout = seen.rollout
+        if rollout is None or rollout.record.phase is not Phase.STEPPING or seen.judging.verdict:
+            return real(seen)
+        if rollout.record.effective_at is None:
+            return real(seen)
+        return attempt._advance(seen, rollout.record.step + 1, "Nothing is known against it")
+
+    return patch.object(decide, "OPEN", tuple(gate if one is real else one for one in decide.OPEN))
+
+
+def forgotten_nonce() -> AbstractContextManager[object]:
+    """W3: a command acts and is not noted in the same write."""
+
+    def build(handled: Any, given: Any) -> Any:
+        return handled
+
+    return _both(*(patch.object(module, "build_handled", build) for module in (orders, ending, attempt)))
+
+
+def blind_to_edits() -> AbstractContextManager[object]:
+    """1.4: an attempt goes on although the spec asks for something else."""
+    return _without(protect.the_spec_moved_on)
+
+
+def untold_pods() -> AbstractContextManager[object]:
+    """1.1: the pods are never told of a new table."""
+
+    async def refresh(self: Any, snapshot: Any, memory: Any, given: Any, generation: int) -> None:
+        memory.refreshing.note(generation, given.now)
+
+    return patch.object(Executor, "_refresh_pods", refresh)
+
+
+def deaf_operator() -> AbstractContextManager[object]:
+    """Events are ignored; only the slow resync is left."""
+
+    def note(self: Any, key: Any, version: Any = None) -> None:
+        if self._remember(key).snapshot is None:
+            self._parts.worklist.add(key)
+
+    return patch.object(Reconciler, "note", note)
+
+
+def slot_in_use() -> AbstractContextManager[object]:
+    """W6: a slot is overwritten although pods may still read it."""
+    return patch.object(world, "find_slot", lambda seen, program, avoid=None: 0)
+
+
+def early_stable() -> AbstractContextManager[object]:
+    """S8: whatever the end, the canary becomes stable."""
+    real = ending._close
+
+    def close(seen: Observation, rollout: Any) -> Any:
+        return real(seen, replace(rollout, record=replace(rollout.record, phase=Phase.PROMOTED)))
+
+    return patch.object(ending, "_close", close)
+
+
+def hasty_close() -> AbstractContextManager[object]:
+    """S10: the pointer goes as soon as the rollback is recorded."""
+    real = ending.the_attempt_is_over
+
+    def over(seen: Observation) -> Any:
+        rollout = seen.rollout
+        if rollout is not None and rollout.record.phase is Phase.ROLLING_BACK:
+            ended = replace(rollout, record=replace(rollout.record, phase=Phase.ROLLED_BACK))
+            return real(replace(seen, rollout=ended))
+        return real(seen)
+
+    return patch.object(decide, "OPEN", tuple(over if one is real else one for one in decide.OPEN))
+
+
+MUTANTS: dict[str, tuple[Mutant, tuple[str, ...]]] = {
+    "the effect comes before the record": (effect_before_record, ("S4",)),
+    "an apply is bound to no version": (unbound_apply, ("S9",)),
+    "a canary gets traffic before it is loaded": (unready_raise, ("S2",)),
+    "a rejected revision is tried again": (rejected_again, ("S5",)),
+    "no data is good": (no_data_is_good, ("S4",)),
+    "a nonce is not noted": (forgotten_nonce, ("S14", "L1")),
+    "an edit is not seen": (blind_to_edits, ("S15",)),
+    "pods are not told": (untold_pods, ("L1",)),
+    "events are ignored": (deaf_operator, ("L1",)),
+    "a slot in use is overwritten": (slot_in_use, ("W6", "S1", "L1")),
+    "every end makes the canary stable": (early_stable, ("S8",)),
+    "the pointer goes too early": (hasty_close, ("S10",)),
+}
+"""Each with the invariants of which one falls first."""

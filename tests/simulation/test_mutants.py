@@ -1,0 +1,18 @@
+"""The simulator notices when the operator is broken: see `mutants.py`."""
+
+import pytest
+from tests.simulation.keeping import get_invariant
+from tests.simulation.mutants import MUTANTS
+from tests.simulation.plan import Act, ActKind, Plan, build_plan
+from tests.simulation.run import run
+
+EDITED = Plan(1, (Act(ActKind.APPLY, 0.0, "a"), Act(ActKind.APPLY, 8.0, "b"), Act(ActKind.APPLY, 20.0, "c")))
+PLANS = (EDITED, *(build_plan(seed) for seed in range(40)))
+
+
+@pytest.mark.parametrize("name", list(MUTANTS))
+def test_a_broken_operator_is_noticed(name: str) -> None:
+    mutant, expected = MUTANTS[name]
+    with mutant():
+        fallen = next(filter(None, (get_invariant(run(plan)) for plan in PLANS)), "nothing")
+    assert fallen in expected

@@ -1,0 +1,73 @@
+"""The real operator in a simulated world: some whole rollouts by name, and thousands by seed."""
+
+from dataclasses import replace
+
+import pytest
+from tests.simulation.keeping import explain, run_shrunk
+from tests.simulation.plan import Act, ActKind, Fault, FaultKind, Plan, build_plan
+from tests.simulation.run import Outcome, run
+
+BEGINNING = (Act(ActKind.APPLY, 0.0, "a"), Act(ActKind.APPLY, 8.0, "b"))
+GOOD = Plan(1, BEGINNING, scores=(("a", 0.8), ("b", 0.95), ("c", 0.95)))
+BAD = replace(GOOD, scores=(("a", 0.8), ("b", 0.4), ("c", 0.95)))
+
+SEEDS, AT_ONCE = 1000, 100
+
+
+def list_phases(outcome: Outcome) -> list[str]:
+    """The phases of attempts in their order, each with its weight."""
+    told = [
+        line.split("dspyrollouts/")[1].split() for line in outcome.trace if "changes dspyrollouts/" in line
+    ]
+    return list(dict.fromkeys(f"{words[1]} {words[3]}" for words in told))
+
+
+def test_a_good_program_goes_through_all_steps() -> None:
+    outcome = run(GOOD)
+    assert outcome.broken == []
+    assert list_phases(outcome) == [
+        "Preparing 0", "Stepping 10", "Stepping 50", "Promoting 100", "Baking 100", "Promoted 100",
+    ]  # fmt: skip
+
+
+def test_a_bad_program_gets_no_more_than_the_first_step() -> None:
+    outcome = run(BAD)
+    assert outcome.broken == []
+    assert list_phases(outcome) == ["Preparing 0", "Stepping 10", "RollingBack 0", "RolledBack 0"]
+
+
+def test_a_program_that_pods_refuse_gets_nothing() -> None:
+    outcome = run(replace(GOOD, unfit="b"))
+    assert outcome.broken == []
+    assert list_phases(outcome) == ["Preparing 0", "RollingBack 0", "RolledBack 0"]
+
+
+def test_a_newer_program_supersedes_the_one_on_trial() -> None:
+    outcome = run(replace(GOOD, acts=(*BEGINNING, Act(ActKind.APPLY, 20.0, "c"))))
+    assert outcome.broken == []
+    assert "Superseded 0" in list_phases(outcome)
+
+
+@pytest.mark.parametrize("kind", list(FaultKind))
+def test_each_fault_alone_changes_nothing_in_the_end(kind: FaultKind) -> None:
+    outcome = run(replace(GOOD, faults=(Fault(kind, 13.0, 28.0),)))
+    assert outcome.broken == []
+    assert list_phases(outcome)[-1] == "Promoted 100"
+
+
+def test_the_same_plan_gives_the_same_trace_and_another_seed_another() -> None:
+    assert run(build_plan(7)).digest == run(build_plan(7)).digest
+    assert run(build_plan(7)).digest != run(replace(build_plan(7), seed=8)).digest
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_what_makes_it_faster_changes_nothing(seed: int) -> None:
+    assert run(build_plan(seed)).digest == run(build_plan(seed), memos=False).digest
+
+
+@pytest.mark.parametrize("first", range(0, SEEDS, AT_ONCE))
+def test_no_seed_breaks_an_invariant(first: int) -> None:
+    for seed in range(first, first + AT_ONCE):
+        plan = build_plan(seed)
+        outcome = run(plan)
+        assert not outcome.broken, explain(*run_shrunk(plan, outcome))
