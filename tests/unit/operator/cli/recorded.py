@@ -2,6 +2,18 @@
 
 from typing import Any
 
+from dspy_operator.cli.offline.lines import Line as ReadLine
+from dspy_operator.cli.offline.lines import build_runs
+from dspy_operator.rollout.analysis import Analysis
+from dspy_operator.rollout.judging import (
+    Action,
+    MetricConfig,
+    MetricType,
+    Reference,
+    RolloutConfig,
+    StepConfig,
+)
+
 Line = dict[str, Any]
 
 REFERENCE: Line = {"run": "r0", "metric": "score", "reference": {"n": 1000, "sum": 800, "sumsq": 680}}
@@ -52,3 +64,19 @@ def build_manifest(
         "metadata": {"name": "support-triage"},
         "spec": {"strategy": {"canary": {"steps": steps, "analysis": analysis, "bake": bake}}},
     }
+
+
+def build_attempt() -> Line:
+    """The part of an attempt's status that a replay reads, after the golden vectors' rollback."""
+    metric = MetricConfig("score", MetricType.SCORE, margin=0.05)
+    config = RolloutConfig((StepConfig(10), StepConfig(50), StepConfig(100)), (metric,))
+    lines = [ReadLine(number, line) for number, line in enumerate(GOLDEN_ROLLBACK, 1)]
+    analysis, decisions = Analysis.start(config, {"score": Reference(0.8, 0.04)}, 0.0), []
+    for look in build_runs(lines, {"score": MetricType.SCORE})[0].looks:
+        analysis, verdict = analysis.judge(look)
+        if verdict.action is Action.ROLL_BACK:
+            told = {"reason": verdict.reason.value, "message": verdict.message, "weight": 0}
+            decisions.append(
+                {"at": "2026-11-23T10:12:00Z", "number": 3, "phase": "RollingBack", "step": 1} | told
+            )
+    return {"looks": analysis.to_text(), "decisions": decisions, "metrics": None}

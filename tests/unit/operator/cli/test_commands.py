@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from tests.cluster.api_tier import ApiServer, run_api_server
 from tests.cluster.builds import tool
-from tests.unit.operator.cli import samples
+from tests.unit.operator.cli import recorded, samples
 
 from dspy_operator.api.names import Command
 from dspy_operator.cli.exits import Exit
@@ -239,6 +239,24 @@ async def test_history_and_explain_say_why_the_last_attempt_ended(
     assert await call("explain", NAME) == Exit.HEALTHY
     assert "may drop 5 %, tolerance 3 %" in capsys.readouterr().out
     assert await call("explain", NAME, "--rollout", "none") == Exit.USAGE
+
+
+async def test_the_last_attempt_is_replayed_and_the_next_one_planned(
+    world: World, call: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rollout, attempt = samples.rollout(), recorded.build_attempt()
+    rollout["status"] |= attempt
+    await world.build(samples.deployment(), rollout)
+    assert await call("explain", NAME, "--replay") == Exit.HEALTHY
+    assert capsys.readouterr().out.splitlines()[-1] == "5 looks, the same verdict at every look"
+    attempt["decisions"][0]["message"] = "score -1.0 % on 9 of 50 samples"
+    found = await world.get(DSPYROLLOUTS, samples.ROLLOUT)
+    await world.write_status(DSPYROLLOUTS, found, {"decisions": attempt["decisions"]})
+    assert await call("explain", NAME, "--replay") == Exit.DEGRADED
+    assert "DIFFERENT: decision 3: status says EvidenceOfRegression" in capsys.readouterr().out
+    assert await call("plan", NAME, "--rate", "1000/s") == Exit.HEALTHY
+    assert f"{NAME}: assumed, not measured" in capsys.readouterr().out
+    assert await call("plan", NAME, "--rate", "1/d") == Exit.IN_PROGRESS
 
 
 async def test_a_name_that_is_not_there_is_a_mistake_of_the_caller(
