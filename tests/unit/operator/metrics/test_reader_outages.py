@@ -152,6 +152,19 @@ async def test_nobody_listening_is_an_outage() -> None:
     assert "connection failed" in outcome.message
 
 
+@pytest.mark.parametrize("url", ["https://127.0.0.1:{port}", "http://prometheus.invalid:{port}"])
+async def test_a_wrong_certificate_or_name_is_an_outage(url: str) -> None:
+    began = time.monotonic()
+    with run_scripted(rows(state())) as prometheus:
+        reader = PrometheusReader(url.format(port=prometheus.url.rsplit(":", 1)[1]), deadline=2.0)
+        outcome = await reader.read([INTEREST])
+        reader.close()
+    assert isinstance(outcome, Unmeasured)
+    assert outcome.reason == "PrometheusUnreachable"
+    assert prometheus.queries == []
+    assert time.monotonic() - began < 3
+
+
 async def test_one_failed_query_of_three_is_no_reading(read: Callable[..., Any]) -> None:
     def answer(handler: Handler) -> None:
         if is_state_query(handler.form):
