@@ -4,8 +4,17 @@ import numpy as np
 import pytest
 from bench.decisions.engine import Judge
 from bench.decisions.grid import draw_looks, run_rules
-from bench.decisions.laws import LAWS, THUMBS, Floats, Sums, build_generator, build_reference
-from bench.decisions.rivals import OURS, SCORE, Ours
+from bench.decisions.laws import (
+    LAWS,
+    THUMBS,
+    Bools,
+    Floats,
+    Sums,
+    build_generator,
+    build_reference,
+    build_sums,
+)
+from bench.decisions.rivals import FIRES, OURS, SCORE, Ours
 
 from dspy_operator.rollout.judging import Reference
 
@@ -85,3 +94,24 @@ def test_a_good_canary_survives_thousands_of_looks() -> None:
     rule = Ours(300, build_reference(THUMBS))
     looks = draw_looks(build_generator("survives"), THUMBS, 1.0, (20, 180), 300, 2000)
     assert (run_rules({OURS: rule}, 300, looks)[OURS].back < 2001).mean() <= 0.01
+
+
+def test_missed_looks_and_lost_counters_make_no_more_false_alarms() -> None:
+    """-2 %: three looks in ten are missed and join the next; one in ten loses an arm's samples to a reset."""
+    runs, looks = 400, 60
+    rng, rule = build_generator("missed"), Ours(runs, build_reference(THUMBS))
+    waiting, back = (build_sums(runs), build_sums(runs)), np.zeros(runs, dtype=np.bool_)
+    for look in range(1, looks + 1):
+        arms = THUMBS.draw(rng, 0.98, np.full(runs, 20)), THUMBS.draw(rng, 1.0, np.full(runs, 180))
+        arms = mask(arms[0], rng.random(runs) > 0.1), mask(arms[1], rng.random(runs) > 0.1)
+        waiting = waiting[0] + arms[0], waiting[1] + arms[1]
+        seen = rng.random(runs) > 0.3
+        rule.judge.take(30.0 * look, mask(waiting[0], seen), mask(waiting[1], seen))
+        waiting = mask(waiting[0], ~seen), mask(waiting[1], ~seen)
+        back |= rule.judge.get_ln_e_rollback() >= FIRES
+    assert 0 < rule.judge.step_n.min() < looks * 20
+    assert back.mean() <= 0.05
+
+
+def mask(sums: Sums, kept: Bools) -> Sums:
+    return Sums(sums.n * kept, sums.total * kept, sums.squares * kept)
