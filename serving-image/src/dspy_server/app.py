@@ -18,7 +18,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from dspy_server import bodies, compat, contract, logs, problems, schema
-from dspy_server.contract import CacheLabel, ErrorClass, ProblemCode, Rejection
+from dspy_server.contract import CacheLabel, Degradation, ErrorClass, ProblemCode, Rejection
 from dspy_server.engine import CALL, Call
 from dspy_server.limits import Admission, QueueFullError
 from dspy_server.metrics import CONTENT_TYPE, REVISION, Metrics
@@ -30,6 +30,17 @@ from dspy_server.tokens import TokenError
 
 GRACE_SECONDS: Final = 0.25
 """The program's own timeout, beyond the deadline: a provider that is too late is reported as such first."""
+NO_LM: Final = frozenset(
+    {
+        ErrorClass.TRANSPORT,
+        ErrorClass.TIMEOUT,
+        ErrorClass.SERVER,
+        ErrorClass.RATE_LIMIT,
+        ErrorClass.AUTH,
+        ErrorClass.BREAKER_OPEN,
+    }
+)
+"""Classes that mean: no target could answer."""
 _OTHER: Final = "other"
 
 Handler = Callable[[Request], Awaitable[Response]]
@@ -146,9 +157,15 @@ async def _ask(server: Server, request: Request, exchange: _Exchange) -> Respons
             "The inputs do not fit the program's signature",
             errors=exc.mistakes,
         ) from exc
-    prediction, call = await _answer(server, choice, inputs, exchange)
-    outputs = schema.encode_outputs(prediction)
-    response = _build_answer(server, choice, call, outputs=outputs, request_id=exchange.request_id, user=user)
+    call = Call(deadline=asyncio.get_running_loop().time() + server.config.lm.timeout)
+    try:
+        prediction = await _answer(server, choice, inputs, exchange, call)
+    except ProblemError as problem:
+        return _degrade(server, choice, exchange, problem)
+    token = _find_token(server, choice, exchange.request_id, user)
+    response = _build_answer(
+        choice, call, schema.encode_outputs(prediction), exchange.request_id, token=token
+    )
     seconds = time.perf_counter() - started
     if choice.judged:
         server.metrics.duration.labels(server.metrics.program, exchange.revision, CacheLabel.MISS).observe(
@@ -181,24 +198,38 @@ def _choose(server: Server, snapshot: Snapshot, request: Request, user: str) -> 
     return choice
 
 
+def _degrade(server: Server, choice: Choice, exchange: _Exchange, problem: ProblemError) -> Response:
+    """What a client gets when no LM could answer: the configured outputs if there are any, else the problem.
+
+    The outputs are no answer of the program: never scored, in no latency; the failure stays counted by its class.
+    """
+    if exchange.error not in NO_LM:
+        raise problem
+    outputs = server.config.serving.degraded.outputs
+    kind = Degradation.OUTPUTS if outputs else Degradation.REFUSED
+    revision = choice.route.revision if choice.judged else ""
+    server.metrics.degraded.labels(server.metrics.program, revision, kind).inc()
+    if not outputs:
+        raise problem
+    return _build_answer(choice, Call(deadline=0.0), outputs, exchange.request_id, degraded=True)
+
+
 async def _answer(
-    server: Server, choice: Choice, inputs: Mapping[str, Any], exchange: _Exchange
-) -> tuple[Any, Call]:
-    """The program's prediction, and what it used.
+    server: Server, choice: Choice, inputs: Mapping[str, Any], exchange: _Exchange, call: Call
+) -> Any:
+    """The program's prediction; `call` says what it used.
 
     Raises:
         ProblemError: of the class of the failure, which is counted.
     """
-    loop = asyncio.get_running_loop()
     revision = choice.route.revision if choice.judged else ""
-    call = Call(deadline=loop.time() + server.config.lm.timeout)
     tokens = (REVISION.set(revision), CALL.set(call))
     inflight = server.metrics.inflight.labels(server.metrics.program, revision)
     inflight.inc()
     try:
         async with asyncio.timeout(server.config.lm.timeout + GRACE_SECONDS), server.admission.slot():
             with compat.overrides(lm=server.lm, adapter=server.adapter):
-                return await choice.program.answer(inputs, server.workers), call
+                return await choice.program.answer(inputs, server.workers)
     except QueueFullError as exc:
         server.metrics.rejected.labels(server.metrics.program, revision, Rejection.QUEUE).inc()
         raise ProblemError(
@@ -218,13 +249,11 @@ async def _answer(
 
 def _classify(error: Exception, call: Call) -> ErrorClass:
     """The class of a failure; a program that ran out of time while no provider was being waited for is `deadline`."""
-    if isinstance(error, TimeoutError):
-        return (
-            ErrorClass.TIMEOUT
-            if call.waiting or call.last_class is ErrorClass.TIMEOUT
-            else ErrorClass.DEADLINE
-        )
-    return compat.classify_program_error(error)
+    error_class = compat.classify_program_error(error)
+    if not isinstance(error, TimeoutError) and error_class is not ErrorClass.TIMEOUT:
+        return error_class
+    has_waited = call.waiting or call.last_class is ErrorClass.TIMEOUT
+    return ErrorClass.TIMEOUT if has_waited else ErrorClass.DEADLINE
 
 
 def _log_failure(exchange: _Exchange, error: Exception, error_class: ErrorClass) -> None:
@@ -240,18 +269,21 @@ def _log_failure(exchange: _Exchange, error: Exception, error_class: ErrorClass)
     )
 
 
+def _find_token(server: Server, choice: Choice, request_id: str, user: str | None) -> str | None:
+    if server.feedback is None or not choice.judged:
+        return None
+    return server.feedback.issue(choice.route.revision, request_id, user)
+
+
 def _build_answer(
-    server: Server,
     choice: Choice,
     call: Call,
-    *,
     outputs: Mapping[str, Any],
     request_id: str,
-    user: str | None,
+    *,
+    token: str | None = None,
+    degraded: bool = False,
 ) -> Response:
-    token = None
-    if choice.judged and server.feedback is not None:
-        token = server.feedback.issue(choice.route.revision, request_id, user)
     meta = {
         "request_id": request_id,
         "revision": choice.route.revision,
@@ -260,6 +292,7 @@ def _build_answer(
         "cache": str(CacheLabel.MISS),
         "usage": {"lm_calls": call.calls, **{f"{kind}_tokens": count for kind, count in call.usage.items()}},
         "feedback_token": token,
+        "degraded": degraded,
     }
     headers = {problems.REQUEST_ID_HEADER: request_id}
     return Response(orjson.dumps({"outputs": outputs, "meta": meta}), 200, headers, "application/json")

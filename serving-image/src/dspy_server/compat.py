@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from http import HTTPStatus
 from typing import Any, Final, Protocol
 
 # Before dspy is imported: no price catalogue from the Internet, no cache below a home directory that is read-only.
@@ -17,6 +18,7 @@ os.environ.setdefault("DSPY_CACHEDIR", "/tmp/dspy-cache")  # noqa: S108 - never 
 import dspy
 from dspy import lm15
 from dspy.adapters.types.decision import decision_type
+from dspy.clients import model_metadata
 from dspy.clients.engines.lm15_engine import AsyncLM15Engine
 from dspy.primitives.base_module import BaseModule
 from dspy.utils.exceptions import (
@@ -36,6 +38,7 @@ from dspy.utils.exceptions import (
 
 from dspy_server.artifact import ROOT, PredictorShape, Shape
 from dspy_server.contract import ErrorClass
+from dspy_server.pricing import Bill, Price, find_price
 
 DSPY_VERSION: Final[str] = dspy.__version__
 
@@ -109,7 +112,9 @@ def build_engine(
         ValueError: the prefix is unknown and there is no `api_base`.
     """
     prefix, _, rest = model.partition("/")
-    timeouts = lm15.Timeouts(read=timeout, write=timeout, pool=timeout)
+    timeouts = lm15.Timeouts(
+        connect=min(timeout, _CONNECT_SECONDS), read=timeout, write=timeout, pool=timeout
+    )
     provider = _find_provider(model)
     if provider is None and not api_base:
         raise ValueError(f"{model!r}: {prefix!r} is no known provider; give its apiBase")
@@ -126,6 +131,8 @@ def build_engine(
     return AsyncLM15Engine(config), model
 
 
+_CONNECT_SECONDS: Final = 3.0
+"""An address that swallows packets must not use up a request's time."""
 _DECLARED: Final = "declared-target"
 _KEYLESS: Final = "no-key"
 
@@ -137,6 +144,23 @@ def _find_provider(model: str) -> str | None:
     except lm15.LM15Error:
         return None
     return str(resolution.provider)
+
+
+_CACHED_APART: Final = frozenset({"anthropic", "bedrock-anthropic", "vertex-anthropic", "azure-anthropic"})
+_REASONING_APART: Final = frozenset({"gemini", "vertex", "vertex-express", "xai"})
+
+
+def find_list_price(model: str) -> Price | None:
+    """The list price of a `prefix/model`, from DSPy's own price list: no network; None if it has none."""
+    prefix, _, rest = model.partition("/")
+    provider = _find_provider(model) or prefix
+    try:
+        entry = model_metadata.model_info(provider, rest)
+    except Exception:  # noqa: BLE001 - DSPy's promise too: advisory data never stops an answer
+        return None
+    return find_price(
+        entry, cached_apart=provider in _CACHED_APART, reasoning_apart=provider in _REASONING_APART
+    )
 
 
 def _declare(api_base: str, api_key: str, timeouts: Any, connections: int) -> Any:
@@ -174,6 +198,25 @@ def get_usage(response: Any) -> dict[str, int]:
     }
 
 
+_STANDARD_TIERS: Final = frozenset({None, "default", "standard", "auto", "ON_DEMAND"})
+
+
+def get_bill(response: Any) -> Bill | None:
+    """What the provider bills for an answer; None if it did not say how many tokens."""
+    usage = response.usage
+    if usage.input_tokens is None or usage.output_tokens is None:
+        return None
+    raw = response.provider_data or {}
+    return Bill(
+        prompt=usage.input_tokens,
+        completion=usage.output_tokens,
+        cached=usage.cache_read_tokens or 0,
+        written=usage.cache_write_tokens or 0,
+        reasoning=usage.reasoning_tokens or 0,
+        is_standard=raw.get("service_tier") in _STANDARD_TIERS,
+    )
+
+
 def get_retry_after(error: Exception) -> float | None:
     """Seconds that a rate-limited provider asks to wait."""
     return getattr(error, "retry_after", None)
@@ -181,18 +224,49 @@ def get_retry_after(error: Exception) -> float | None:
 
 def classify_engine_error(error: Exception) -> ErrorClass:
     """The class of a target's failure."""
+    if _is_unknown_model(error):
+        return ErrorClass.AUTH
     return next((cls for kind, cls in _ENGINE_CLASSES if isinstance(error, kind)), ErrorClass.INTERNAL)
 
 
 def classify_program_error(error: BaseException) -> ErrorClass:
     """The class of a program's failure, as DSPy raised it."""
+    if isinstance(error.__cause__, BreakerOpenError):
+        return ErrorClass.BREAKER_OPEN
+    if _is_unknown_model(error):
+        return ErrorClass.AUTH
     return next((cls for kind, cls in _PROGRAM_CLASSES if isinstance(error, kind)), ErrorClass.INTERNAL)
+
+
+def _is_unknown_model(error: BaseException) -> bool:
+    """A 404, with or without a code that says so: the address or the model is wrong, not the request."""
+    return getattr(error, "status", None) == HTTPStatus.NOT_FOUND
+
+
+class BreakerOpenError(lm15.ServerError):  # type: ignore[misc]  # dspy has no types
+    """No target was asked: the breakers of all are open."""
+
+
+def build_breaker_open(retry_after: float) -> Exception:
+    """What an engine raises when it may ask nobody for `retry_after` seconds."""
+    return BreakerOpenError("no LM can answer", retry_after=retry_after)
+
+
+def build_rate_limit(retry_after: float) -> Exception:
+    """What an engine raises when it does not ask a target that wants to be left alone."""
+    error: Exception = lm15.RateLimitError("the provider limits the rate", retry_after=retry_after)
+    return error
 
 
 def build_timeout(message: str) -> Exception:
     """What an engine raises when a provider did not answer in time."""
     error: Exception = lm15.TimeoutError(message)
     return error
+
+
+def has_status(error: Exception) -> bool:
+    """Whether a provider answered with this error itself."""
+    return getattr(error, "status", None) is not None
 
 
 class CountingChatAdapter(dspy.ChatAdapter):  # type: ignore[misc]  # dspy has no types

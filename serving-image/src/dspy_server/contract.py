@@ -179,6 +179,13 @@ class Drop(StrEnum):
     USER_LIMIT = "user_limit"
 
 
+class Degradation(StrEnum):
+    """Values of `kind` of `dspy_degraded_total`: what a client got when no LM could answer."""
+
+    OUTPUTS = "outputs"
+    REFUSED = "refused"
+
+
 class Rejection(StrEnum):
     """Values of `reason` of `dspy_rejected_total`."""
 
@@ -207,7 +214,7 @@ class ProblemCode(StrEnum):
     AUTH = "auth"
     CONTEXT_WINDOW = "context_window"
     DEADLINE = "deadline"
-    BREAKER_OPEN = "breaker_open"
+    DEGRADED = "degraded"
     INTERNAL = "internal"
     NOT_FOUND = "not_found"
     METHOD = "method"

@@ -1,5 +1,7 @@
 """The engine behind the one `dspy.LM`: primary, then fallbacks, under one deadline, each call metered.
 
+A target whose breaker is open is not asked; one whose provider limits the rate is asked as often as its gate allows.
+
 DSPy calls it from the event loop (`AsyncFallbackEngine`) or from a worker thread (`FallbackEngine`, which hands
 over to the loop), so there is one implementation, one pool of connections and one clock.
 """
@@ -11,7 +13,8 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from dspy_server import compat
+from dspy_server import compat, logs
+from dspy_server.breaker import BreakerState, Outcome, Permit, Place
 from dspy_server.contract import ErrorClass
 from dspy_server.metrics import OK, REVISION, Metrics
 from dspy_server.targets import LmTarget
@@ -23,6 +26,14 @@ _NEXT_TARGET: Final = frozenset(
     {ErrorClass.TRANSPORT, ErrorClass.TIMEOUT, ErrorClass.SERVER, ErrorClass.RATE_LIMIT, ErrorClass.AUTH}
 )
 _ASK_AGAIN: Final = frozenset({ErrorClass.TRANSPORT, ErrorClass.TIMEOUT, ErrorClass.SERVER})
+_OUTCOMES: Final = {
+    ErrorClass.TRANSPORT: Outcome.FAILED,
+    ErrorClass.TIMEOUT: Outcome.FAILED,
+    ErrorClass.SERVER: Outcome.FAILED,
+    ErrorClass.RATE_LIMIT: Outcome.UNKNOWN,
+    ErrorClass.AUTH: Outcome.UNUSABLE,
+}
+"""What a failure says of its target; any other class is an answer that finds fault with the request."""
 
 
 @dataclass
@@ -77,18 +88,34 @@ class AsyncFallbackEngine:
     async def complete(self, request: Any) -> Any:
         """One answer, from the first target that gives one."""
         call = CALL.get() or Call(deadline=self._clock() + self._timeout)
+        if self._clock() >= call.deadline:
+            call.last_class = call.last_class or ErrorClass.DEADLINE
+            raise compat.build_timeout("no time is left to ask")
+        error: Exception | None = None
+        last: tuple[LmTarget, ErrorClass] | None = None
         for index, target in enumerate(self._targets):
-            is_last = index == len(self._targets) - 1
+            permit = target.breaker.enter()
+            if permit is None:
+                last = last or (target, ErrorClass.BREAKER_OPEN)
+                continue
+            if last is not None:
+                self._count_fallback(*last, target)
+            others = [item for item in self._targets[index + 1 :] if item.breaker.lets_through]
             try:
-                return await self._attempt(call, target, request, share=len(self._targets) - index)
+                return await self._attempt(call, target, permit, request, others=len(others))
             except compat.EngineError as exc:
-                reason = compat.classify_engine_error(exc)
-                if reason not in _NEXT_TARGET:
+                error, last = exc, (target, compat.classify_engine_error(exc))
+                if last[1] not in _NEXT_TARGET:
                     raise
-                if is_last:
-                    return await self._ask_again(call, target, request, exc, reason)
-                self._count_fallback(target, self._targets[index + 1], reason)
-        raise AssertionError("settings demand a primary")
+        if error is None or last is None:
+            raise self._refuse(call)
+        return await self._ask_again(call, last[0], request, error, last[1])
+
+    def _refuse(self, call: Call) -> Exception:
+        """All breakers are open: nobody is asked."""
+        call.retry_after = min(target.breaker.get_retry_after() for target in self._targets)
+        call.last_class = ErrorClass.BREAKER_OPEN
+        return compat.build_breaker_open(call.retry_after)
 
     async def _ask_again(
         self, call: Call, target: LmTarget, request: Any, error: Exception, reason: ErrorClass
@@ -103,12 +130,57 @@ class AsyncFallbackEngine:
         if self._clock() + pause >= call.deadline:
             raise error
         await asyncio.sleep(pause)
-        return await self._attempt(call, target, request, share=1)
+        permit = target.breaker.enter()
+        if permit is None:
+            raise error
+        return await self._attempt(call, target, permit, request, others=0)
 
-    async def _attempt(self, call: Call, target: LmTarget, request: Any, *, share: int) -> Any:
-        """One call of one target, within its share of the time that is left."""
+    async def _attempt(
+        self, call: Call, target: LmTarget, permit: Permit, request: Any, *, others: int
+    ) -> Any:
+        """One call of one target, within its share of the time that is left, if its gate lets it through."""
         started = self._clock()
-        patience = (call.deadline - started) / share
+        patience = max((call.deadline - started) / (1 + others), 0.0)
+        outcome, place = Outcome.UNKNOWN, None
+        try:
+            place = await self._enter_gate(target, patience, others=others)
+            response = await self._ask(call, target, request, patience - (self._clock() - started))
+            outcome = Outcome.ANSWERED
+        except compat.EngineError as exc:
+            reason = compat.classify_engine_error(exc)
+            call.last_class = reason
+            if not self._was_rushed(exc, reason, patience):
+                outcome = _OUTCOMES.get(reason, Outcome.ANSWERED)
+            if place is not None and reason is ErrorClass.RATE_LIMIT:
+                target.gate.narrow(place, compat.get_retry_after(exc))
+            raise
+        finally:
+            if place is not None:
+                target.gate.leave()
+            _log_change(target, target.breaker.record(permit, outcome))
+        return response
+
+    def _was_rushed(self, error: Exception, reason: ErrorClass, patience: float) -> bool:
+        """Whether a target ran out of a time that was never enough: that says nothing about it."""
+        fair = self._timeout / (2 * len(self._targets))
+        return reason is ErrorClass.TIMEOUT and not compat.has_status(error) and patience < fair
+
+    async def _enter_gate(self, target: LmTarget, patience: float, *, others: int) -> Place:
+        """A place at a target whose provider limits the rate, unless somebody else can answer at once."""
+        pause = target.gate.pause
+        if target.gate.has_room:
+            return await target.gate.enter()
+        if others > 0 or pause >= patience:
+            raise compat.build_rate_limit(pause)
+        try:
+            async with asyncio.timeout(patience):
+                return await target.gate.enter()
+        except TimeoutError as exc:
+            raise compat.build_rate_limit(target.gate.pause) from exc
+
+    async def _ask(self, call: Call, target: LmTarget, request: Any, patience: float) -> Any:
+        """One call on the wire, metered."""
+        started = self._clock()
         call.waiting, call.model = True, target.model
         call.calls += 1
         try:
@@ -116,19 +188,18 @@ class AsyncFallbackEngine:
                 response = await target.engine.complete(
                     compat.retarget(request, target.wire_model, target.max_tokens)
                 )
-        except TimeoutError as exc:
-            self._meter_failure(call, target, ErrorClass.TIMEOUT, started)
-            raise compat.build_timeout("no answer within the request's time") from exc
         except compat.EngineError as exc:
-            self._meter_failure(call, target, compat.classify_engine_error(exc), started)
+            self._meter_failure(target, compat.classify_engine_error(exc), started)
             raise
+        except TimeoutError as exc:
+            self._meter_failure(target, ErrorClass.TIMEOUT, started)
+            raise compat.build_timeout("no answer within the request's time") from exc
         finally:
             call.waiting = False
         self._meter_answer(call, target, response, started)
         return response
 
-    def _meter_failure(self, call: Call, target: LmTarget, reason: ErrorClass, started: float) -> None:
-        call.last_class = reason
+    def _meter_failure(self, target: LmTarget, reason: ErrorClass, started: float) -> None:
         key = (self._metrics.program, REVISION.get(), target.model)
         self._metrics.lm_calls.labels(*key, reason).inc()
         self._metrics.lm_duration.labels(*key).observe(self._clock() - started)
@@ -137,13 +208,21 @@ class AsyncFallbackEngine:
         call.last_class = None
         key = (self._metrics.program, REVISION.get(), target.model)
         self._metrics.lm_calls.labels(*key, OK).inc()
-        self._metrics.unpriced.labels(*key).inc()
+        self._meter_cost(target, response, key)
         self._metrics.lm_duration.labels(*key).observe(self._clock() - started)
         for kind, tokens in compat.get_usage(response).items():
             call.usage[kind] += tokens
             self._metrics.tokens.labels(*key, kind).inc(tokens)
 
-    def _count_fallback(self, target: LmTarget, following: LmTarget, reason: ErrorClass) -> None:
+    def _meter_cost(self, target: LmTarget, response: Any, key: tuple[str, str, str]) -> None:
+        bill = compat.get_bill(response)
+        cost = None if bill is None or target.price is None else target.price.get_cost(bill)
+        if cost is None:
+            self._metrics.unpriced.labels(*key).inc()
+        else:
+            self._metrics.cost.labels(*key).inc(cost)
+
+    def _count_fallback(self, target: LmTarget, reason: ErrorClass, following: LmTarget) -> None:
         key = (self._metrics.program, REVISION.get())
         self._metrics.fallbacks.labels(*key, target.model, following.model, reason).inc()
 
@@ -168,6 +247,14 @@ class FallbackEngine:
             )
         # The task copies this thread's context, so the call stays attributed to its request.
         return asyncio.run_coroutine_threadsafe(self._engine.complete(request), self._loop).result()
+
+
+def _log_change(target: LmTarget, state: BreakerState | None) -> None:
+    """What a person on call wants to see once, not once a request."""
+    if state is BreakerState.OPEN:
+        logs.get_logger().error("breaker_opened", model=target.model)
+    elif state is BreakerState.CLOSED:
+        logs.get_logger().info("breaker_closed", model=target.model)
 
 
 def _is_on(loop: asyncio.AbstractEventLoop) -> bool:

@@ -118,7 +118,7 @@ FAILURES: Final[dict[ErrorClass, Failure]] = {
         HTTPStatus.GATEWAY_TIMEOUT, ProblemCode.DEADLINE, "The program did not end before the deadline"
     ),
     ErrorClass.BREAKER_OPEN: Failure(
-        HTTPStatus.SERVICE_UNAVAILABLE, ProblemCode.BREAKER_OPEN, "The model's provider is being spared"
+        HTTPStatus.SERVICE_UNAVAILABLE, ProblemCode.DEGRADED, "No model can answer at the moment"
     ),
     ErrorClass.INTERNAL: Failure(
         HTTPStatus.INTERNAL_SERVER_ERROR, ProblemCode.INTERNAL, "The program failed"

@@ -134,8 +134,9 @@ def build_parts(settings: Settings) -> Parts:
         SettingsError: a target cannot be built.
     """
     config, process = settings.config, settings.process
-    lms = targets.build_targets(settings)
+    lms = targets.build_targets(settings, asyncio.get_running_loop().time)
     metrics = Metrics(process.program, [lm.model for lm in lms], dspy_version=compat.DSPY_VERSION)
+    metrics.bind_breakers(functools.partial(targets.get_breaker_states, lms))
     chat = adapter.build_adapter(metrics, parse_retry=config.serving.parse_retry)
     program.add_source(process.source)
     clock: Callable[[], float] = time.time  # noqa: TID251 - the server's one clock, handed down from here

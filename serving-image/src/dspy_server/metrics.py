@@ -24,6 +24,7 @@ from prometheus_client.registry import Collector
 from dspy_server import contract
 from dspy_server.contract import (
     CacheLabel,
+    Degradation,
     Drop,
     ErrorClass,
     Label,
@@ -135,6 +136,7 @@ class Metrics:
         self._moments: dict[tuple[str, ScoreSource], Moments] = {}
         self._revisions: set[str] = set()
         self._view: Callable[[], RoutesView] = RoutesView
+        self._breakers: Callable[[], Mapping[str, int]] = dict
         self._build_families()
         self._registry.register(_StateCollector(self))
 
@@ -152,6 +154,7 @@ class Metrics:
         self.unpriced = self._counter(
             Metric.LM_UNPRICED, "Calls of an LM without a known price.", Label.MODEL
         )
+        self.cost = self._counter(Metric.LM_COST, "List price of the tokens used, in USD.", Label.MODEL)
         self.lm_duration = self._histogram(
             Metric.LM_DURATION, "Seconds of one call of an LM.", DURATION_BUCKETS[::3], Label.MODEL
         )
@@ -174,6 +177,7 @@ class Metrics:
         self.scoring_dropped = self._counter(
             Metric.SCORING_DROPPED, "Scores that do not count.", Label.REASON
         )
+        self.degraded = self._counter(Metric.DEGRADED, "Requests that no LM could answer.", Label.KIND)
         self.scores = self._histogram(
             Metric.SCORE_DISTRIBUTION, "Scores, for dashboards.", SCORE_BUCKETS, Label.SOURCE
         )
@@ -187,9 +191,9 @@ class Metrics:
 
     def _list_families(self) -> Iterator[Counter | Gauge | Histogram]:
         yield from (
-            self.http, self.duration, self.errors, self.lm_calls, self.tokens, self.unpriced, self.lm_duration,
-            self.fallbacks, self.rejected, self.inflight, self.route_fallback, self.route_errors,
-            self.parse_retries, self.scoring_dropped, self.scores,
+            self.http, self.duration, self.errors, self.lm_calls, self.tokens, self.unpriced, self.cost,
+            self.lm_duration, self.fallbacks, self.rejected, self.inflight, self.route_fallback, self.route_errors,
+            self.parse_retries, self.scoring_dropped, self.degraded, self.scores,
         )  # fmt: skip
 
     def bind(self, view: Callable[[], RoutesView]) -> None:
@@ -207,13 +211,16 @@ class Metrics:
         for model in self._models:
             self.lm_calls.labels(*key, model, OK)
             self.unpriced.labels(*key, model)
+            self.cost.labels(*key, model)
             self.lm_duration.labels(*key, model)
-            for kind in TokenKind:
-                self.tokens.labels(*key, model, kind)
+            for token_kind in TokenKind:
+                self.tokens.labels(*key, model, token_kind)
         for family in (self.inflight, self.route_fallback, self.parse_retries):
             family.labels(*key)
         for reason in Drop:
             self.scoring_dropped.labels(*key, reason)
+        for kind in Degradation:
+            self.degraded.labels(*key, kind)
         with self._lock:
             self._revisions.add(revision)
             for source in sources:
@@ -228,6 +235,14 @@ class Metrics:
         with self._lock:
             self._revisions.discard(revision)
             self._moments = {key: value for key, value in self._moments.items() if key[0] != revision}
+
+    def bind_breakers(self, view: Callable[[], Mapping[str, int]]) -> None:
+        """Read the state of each model's breaker from `view` at each scrape."""
+        self._breakers = view
+
+    def get_breakers(self) -> Mapping[str, int]:
+        """The state of each model's breaker now."""
+        return self._breakers()
 
     def add_score(self, revision: str, source: ScoreSource, score: float) -> None:
         """Count one score in [0, 1]."""
@@ -275,6 +290,7 @@ class _StateCollector(Collector):
         yield from self._collect_user_counters()
         yield from self._collect_table(self._metrics.get_view())
         yield from self._collect_programs(self._metrics.get_view())
+        yield self._collect_breakers()
 
     def _collect_moments(self) -> Iterator[CounterMetricFamily]:
         labels = [Label.PROGRAM, Label.REVISION, Label.SOURCE]
@@ -297,6 +313,13 @@ class _StateCollector(Collector):
             for revision, value in {**zeros, **user_counter.get_values()}.items():
                 family.add_metric([self._metrics.program, revision], value)
             yield family
+
+    def _collect_breakers(self) -> GaugeMetricFamily:
+        text = "Breaker of a model: 0 closed, 1 half-open, 2 open."
+        family = GaugeMetricFamily(Metric.BREAKER_STATE, text, labels=[Label.PROGRAM, Label.MODEL])
+        for model, state in self._metrics.get_breakers().items():
+            family.add_metric([self._metrics.program, model], state)
+        return family
 
     def _collect_table(self, view: RoutesView) -> Iterator[GaugeMetricFamily]:
         program = self._metrics.program

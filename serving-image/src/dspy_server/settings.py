@@ -242,9 +242,7 @@ class Settings(Section):
 
 _WITHOUT_EFFECT: Final = {
     "serving.cache": "nothing is cached yet",
-    "serving.breaker": "targets are tried in order without a breaker yet",
     "serving.cors": "no CORS headers are sent yet",
-    "serving.degraded": "there is no degraded answer yet",
     "serving.artifact_lm": "LM settings of artifacts are always dropped yet",
     "serving.warmup": "programs are always warmed up with a stub yet",
     "serving.capture": "nothing is captured yet",

@@ -4,11 +4,14 @@ Built once, on the event loop whose connections they keep.
 """
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
 from dspy_server import compat
+from dspy_server.breaker import Breaker, Gate
 from dspy_server.errors import SettingsError
+from dspy_server.pricing import Price
 from dspy_server.settings import Lm, Settings
 
 _SPARE_CONNECTIONS: Final = 36
@@ -21,21 +24,26 @@ class LmTarget:
     Attributes:
         model: as the user wrote it; the label in metrics and the `model` in answers.
         wire_model: as its engine wants it.
+        breaker, gate: what spares it, whichever program asks.
+        price: None if its calls cannot be priced.
     """
 
     model: str
     wire_model: str
     max_tokens: int
     engine: compat.AsyncEngine
+    breaker: Breaker
+    gate: Gate
+    price: Price | None = None
 
 
-def build_targets(settings: Settings) -> tuple[LmTarget, ...]:
-    """The primary and the fallbacks.
+def build_targets(settings: Settings, clock: Callable[[], float]) -> tuple[LmTarget, ...]:
+    """The primary and the fallbacks; `clock` is the event loop's.
 
     Raises:
         SettingsError: a model's prefix is unknown and no apiBase is given.
     """
-    lm = settings.config.lm
+    lm, spare = settings.config.lm, settings.config.serving.breaker
     connections = settings.config.serving.limits.concurrency + _SPARE_CONNECTIONS
     targets = []
     for index, (spec, key) in enumerate(zip([lm.primary, *lm.fallbacks], settings.lm_keys, strict=True)):
@@ -46,7 +54,17 @@ def build_targets(settings: Settings) -> tuple[LmTarget, ...]:
         except ValueError as exc:
             path = "lm.primary" if index == 0 else f"lm.fallbacks[{index - 1}]"
             raise SettingsError(f"{path}.model: {exc}") from exc
-        targets.append(LmTarget(spec.model, wire_model, spec.max_tokens, engine))
+        targets.append(
+            LmTarget(
+                spec.model,
+                wire_model,
+                spec.max_tokens,
+                engine,
+                Breaker(spare.failures, spare.open_for, clock),
+                Gate(connections, spare.open_for, clock),
+                compat.find_list_price(spec.model),
+            )
+        )
     return tuple(targets)
 
 
@@ -58,6 +76,14 @@ def get_lm_hash(lm: Lm) -> str:
 def get_lm_name(lm: Lm) -> str:
     """The model string that DSPy sees: `served/<lm hash>`, never a provider's name."""
     return f"served/{get_lm_hash(lm)}"
+
+
+def get_breaker_states(targets: tuple[LmTarget, ...]) -> dict[str, int]:
+    """What each model's breaker is now, for a scrape; of two targets of one name the worse."""
+    states: dict[str, int] = {}
+    for target in targets:
+        states[target.model] = max(target.breaker.state, states.get(target.model, 0))
+    return states
 
 
 async def close_targets(targets: tuple[LmTarget, ...]) -> None:

@@ -1,4 +1,5 @@
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import dspy
@@ -6,6 +7,7 @@ import pytest
 from dspy import lm15
 
 from dspy_server import compat
+from dspy_server.breaker import Breaker, Gate
 from dspy_server.contract import ErrorClass
 from dspy_server.engine import CALL, AsyncFallbackEngine, Call, FallbackEngine
 from dspy_server.metrics import REVISION, Metrics
@@ -45,14 +47,25 @@ async def hang() -> Any:
     await asyncio.sleep(60)
 
 
-def build_engine(*fakes: FakeTarget, timeout: float = 5.0) -> AsyncFallbackEngine:
+def build_engine(
+    *fakes: FakeTarget, timeout: float = 5.0, failures: int = 5, clock: Callable[[], float] | None = None
+) -> AsyncFallbackEngine:
+    """An engine over fakes; `clock` is that of breakers and gates."""
+    loop_clock = asyncio.get_running_loop().time
+    clock = clock or loop_clock
     targets = tuple(
-        LmTarget(f"openai/m{index}", f"declared:m{index}", 100 + index, fake)
+        LmTarget(
+            f"openai/m{index}",
+            f"declared:m{index}",
+            100 + index,
+            fake,
+            Breaker(failures, 30.0, clock),
+            Gate(100, 30.0, clock),
+        )
         for index, fake in enumerate(fakes)
     )
-    clock = asyncio.get_running_loop().time
     return AsyncFallbackEngine(
-        targets, Metrics("triage"), timeout=timeout, clock=clock, jitter=lambda *_: 0.0
+        targets, Metrics("triage"), timeout=timeout, clock=loop_clock, jitter=lambda *_: 0.0
     )
 
 
@@ -80,6 +93,7 @@ async def test_the_primary_answers_with_its_own_model_and_limit() -> None:
         (lm15.RateLimitError("x", retry_after=30), "rate_limit"),
         (lm15.AuthError("x"), "auth"),
         (lm15.UnsupportedModelError("x"), "auth"),
+        (lm15.InvalidRequestError("no such model", status=404), "auth"),
     ],
 )
 async def test_a_failing_primary_hands_over_to_the_fallback(error: Exception, reason: str) -> None:
@@ -92,7 +106,10 @@ async def test_a_failing_primary_hands_over_to_the_fallback(error: Exception, re
     assert get_status(engine, "openai/m1", "ok") == 1
 
 
-@pytest.mark.parametrize("error", [lm15.ContextLengthError("x"), lm15.InvalidRequestError("x")])
+@pytest.mark.parametrize(
+    "error",
+    [lm15.ContextLengthError("x"), lm15.InvalidRequestError("x"), lm15.InvalidRequestError("x", status=400)],
+)
 async def test_a_request_that_is_wrong_goes_to_no_fallback(error: Exception) -> None:
     primary, fallback = FakeTarget(error), FakeTarget()
     with pytest.raises(type(error)):
