@@ -12,6 +12,7 @@ from tests.model.observing import Answer, Chance, observe
 
 from dspy_operator.api.names import Command
 from dspy_operator.rollout import decide as core
+from dspy_operator.rollout.attempt import is_held
 from dspy_operator.rollout.model import Phase
 
 MOST_WRITES = 30
@@ -29,12 +30,24 @@ BAD = Chance(answer=Answer.BAD)
 
 @dataclass
 class Longest:
-    """The most writes that were needed, and from where; `stuck` is what never came to rest."""
+    """The most writes that were needed until rest (L1) and until nothing goes to a bad canary (L3).
 
-    writes: int = 0
+    `broken` is the first bound that does not hold, with the way from there.
+    """
+
     states: int = 0
-    path: tuple[str, ...] = ()
-    stuck: tuple[str, ...] = ()
+    writes: int = 0
+    until_safe: int = 0
+    until_safe_after_takeover: int = 0
+    broken: str = ""
+
+    def __str__(self) -> str:
+        """One line, and what is broken."""
+        line = (
+            f"from each of {self.states:,} clusters: at rest in ≤ {self.writes} writes, a bad canary without traffic "
+            f"in ≤ {self.until_safe}, after a take-over ≤ {self.until_safe_after_takeover}"
+        )
+        return f"{line}\nBROKEN {self.broken}" if self.broken else line
 
 
 @dataclass
@@ -69,26 +82,14 @@ class Convergence:
             self._left[seen] = left
         return left
 
-    def find_longest(self, reached: list[tuple[Cluster, int]]) -> Longest:
-        """The worst of many starts."""
-        longest = Longest()
-        for cluster, epoch in reached:
-            left = self.measure(cluster, epoch)
-            longest.states += 1
-            if left is None:
-                longest.stuck = tell(cluster, epoch)
-                return longest
-            if left > longest.writes:
-                longest.writes, longest.path = left, tell(cluster, epoch)
-        return longest
-
 
 def heal(cluster: Cluster) -> Cluster:
     """The last fault is over; a person lets it go on."""
     healed = replace(
         drop_ghost(cluster), paused=False, ready=True, refused=frozenset(), spec=cluster.spec or "a"
     )
-    return give(healed, Command.RESUME)
+    paused = any(given.command is Command.PAUSE for given in cluster.given)
+    return give(healed, Command.RESUME) if paused else healed
 
 
 def is_at_rest(cluster: Cluster) -> bool:
@@ -143,8 +144,12 @@ def tell(cluster: Cluster, epoch: int) -> tuple[str, ...]:
 
 
 def count_until_safe(cluster: Cluster, epoch: int) -> int | None:
-    """Writes until the canary gets nothing, under a judge who is against it; None if that never comes."""
-    here, count = heal(cluster), 0
+    """Writes until the canary gets nothing, under a judge who is against it; None if that never comes.
+
+    No command is waiting: a `promote` would be carried out before there is a look to judge.
+    """
+    here = replace(drop_ghost(cluster), ready=True, refused=frozenset(), given=())
+    count = 0
     for _ in range(MOST_PASSES):
         attempt, table = here.attempt, here.table
         shares = (table.split.weight if table else 0, attempt.record.weight if attempt else 0)
@@ -161,9 +166,14 @@ def count_until_safe(cluster: Cluster, epoch: int) -> int | None:
 
 
 def is_judged(cluster: Cluster) -> bool:
-    """Whether a verdict against the canary must take its traffic away."""
+    """Whether a verdict against the canary must take its traffic away.
+
+    A person may hold an attempt before its weight is in effect: then there is nothing to judge.
+    """
     attempt = cluster.attempt
     if attempt is None or attempt.fast or cluster.deleted:
+        return False
+    if attempt.record.effective_at is None and (attempt.record.held or is_held(observe(cluster, 1, BAD))):
         return False
     return attempt.record.phase in {Phase.STEPPING, Phase.PROMOTING, Phase.BAKING}
 
@@ -174,20 +184,31 @@ def is_stamped(cluster: Cluster, epoch: int) -> bool:
     return bool(attempt and table and attempt.record.epoch >= epoch and table.epoch >= epoch)
 
 
-def find_unconvergent(reached: list[tuple[Cluster, int]]) -> str:
-    """The first state from which L1 or L3 does not hold, in words; empty if there is none."""
-    longest = Convergence().find_longest(reached)
-    if longest.stuck:
-        return "\n".join(["L1: never at rest", *longest.stuck])
-    if longest.writes > MOST_WRITES:
-        return "\n".join([f"L1: {longest.writes} writes", *longest.path])
+def measure(reached: list[tuple[Cluster, int]]) -> Longest:
+    """L1 and L3 from every cluster that was reached, until one does not hold."""
+    longest, convergence = Longest(), Convergence()
     for cluster, epoch in reached:
-        if not is_judged(cluster):
-            continue
-        most = MOST_UNTIL_SAFE if is_stamped(cluster, epoch) else MOST_AFTER_TAKEOVER
-        count = count_until_safe(cluster, epoch)
-        if count is None or count > most:
-            return (
-                f"L3: {'never' if count is None else count} writes until the canary gets nothing: {cluster}"
-            )
+        longest.states += 1
+        left = convergence.measure(cluster, epoch)
+        if left is None or left > MOST_WRITES:
+            count = "never at rest" if left is None else f"{left} writes"
+            longest.broken = "\n".join([f"L1: {count}", *tell(cluster, epoch)])
+            break
+        longest.writes = max(longest.writes, left)
+        if is_judged(cluster):
+            longest.broken = _measure_safety(cluster, epoch, longest)
+            if longest.broken:
+                break
+    return longest
+
+
+def _measure_safety(cluster: Cluster, epoch: int, longest: Longest) -> str:
+    count, stamped = count_until_safe(cluster, epoch), is_stamped(cluster, epoch)
+    most = MOST_UNTIL_SAFE if stamped else MOST_AFTER_TAKEOVER
+    if count is None or count > most:
+        return f"L3: {'never' if count is None else count} writes until the canary gets nothing: {cluster}"
+    if stamped:
+        longest.until_safe = max(longest.until_safe, count)
+    else:
+        longest.until_safe_after_takeover = max(longest.until_safe_after_takeover, count)
     return ""

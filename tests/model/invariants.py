@@ -336,7 +336,8 @@ def a_close_remembers(before: Cluster, write: Write, after: Cluster) -> Broken:
         return None
     if before.end in {Phase.ROLLED_BACK, Phase.ABORTED} and not after.record.is_rejected(pointer.revision):
         return f"S5: {pointer.revision} was {before.end} and is not rejected"
-    if before.end is not Phase.PROMOTED or after.record.stable is None:
+    stable = after.record.stable
+    if before.end is not Phase.PROMOTED or stable is None or stable.revision != pointer.revision:
         return None
     wanted = {pointer.source} - {pointer.revision}
     rejected = {entry.revision for entry in after.record.rejected}

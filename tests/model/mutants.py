@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
-from tests.model.checker import SHIPPED, Rules
+from tests.model.checker import SHIPPED, Checker, Result, Rules
+from tests.model.convergence import measure
 from tests.model.events import Bounds, Budget
 from tests.model.observing import Answer, build_verdict
 from tests.model.programs import WEIGHTS
@@ -30,6 +31,8 @@ from dspy_operator.rollout.model import (
     Target,
     Unmeasured,
 )
+
+MOST_STATES = 60_000
 
 Patch = Callable[[pytest.MonkeyPatch], None]
 Rule = Callable[[Observation], Decision | None]
@@ -433,3 +436,11 @@ MUTANTS = (
     Mutant("T bound to nothing", nothing, "S7", 99, TAKEOVER, Rules(unbound=("T",))),
     Mutant("no stamp", without("the_epoch_is_new"), "S7", 99, TAKEOVER),
 )
+
+
+def find(mutant: Mutant) -> Result:
+    """The first broken rule of safety, else the first state that does not come to rest. The patch is in place."""
+    result = Checker(mutant.check.start, mutant.check.bounds, mutant.rules).run(most=MOST_STATES)
+    if not result.broken:
+        result.broken = measure(result.list_reached()).broken
+    return result

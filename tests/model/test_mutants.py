@@ -1,11 +1,8 @@
 """Every fault of `mutants.py` is found, by the rule that is named there."""
 
 import pytest
-from tests.model.checker import Checker, Result
-from tests.model.convergence import find_unconvergent
-from tests.model.mutants import MUTANTS, Mutant
-
-MOST_STATES = 60_000
+from tests.model.checker import Checker
+from tests.model.mutants import MOST_STATES, MUTANTS, Mutant, find
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=str)
@@ -20,11 +17,3 @@ def test_the_core_without_a_fault_passes_every_check_of_the_mutants() -> None:
     for check in {str(mutant.check): mutant.check for mutant in MUTANTS}.values():
         result = Checker(check.start, check.bounds).run(most=MOST_STATES)
         assert not result.broken, str(result)
-
-
-def find(mutant: Mutant) -> Result:
-    """The first broken rule of safety, else the first state that does not come to rest."""
-    result = Checker(mutant.check.start, mutant.check.bounds, mutant.rules).run(most=MOST_STATES)
-    if not result.broken:
-        result.broken = find_unconvergent(result.list_reached())
-    return result

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 
+from tests.model.checker import SHIPPED, Rules
 from tests.model.cluster import EMPTY_RECORD, NOTHING_HANDLED, Attempt, Cluster, Ghost, list_uses
 from tests.model.events import Bounds, Budget
 from tests.model.programs import NOW, build_program
@@ -56,6 +57,7 @@ class Check:
     name: str
     start: Cluster
     bounds: Bounds
+    rules: Rules = SHIPPED
 
     def __str__(self) -> str:
         """The name."""
@@ -63,6 +65,8 @@ class Check:
 
 
 CHECKS = (
-    Check("one edit", build_settled(), Bounds(Budget(edits=1), specs="b")),
-    Check("two edits", build_settled(), Bounds(Budget(edits=2))),
+    Check("1 operator, 2 edits", build_settled(), Bounds(Budget(edits=2))),
+    Check("1 operator, 1 edit, 1 command", build_settled(), Bounds(Budget(edits=1, commands=1), "b")),
 )
+
+DEEP = CHECKS
