@@ -23,7 +23,7 @@ from dspy_operator.rollout.model import (
 )
 from dspy_operator.rollout.noticing import note_trouble
 from dspy_operator.rollout.orders import build_handled, find_order, is_held_by_a_person
-from dspy_operator.rollout.world import REFRESH_WAIT, find_wanted_split, is_canary_ready
+from dspy_operator.rollout.world import REFRESH_WAIT, find_wanted_split, get_measured_now, is_canary_ready
 
 FULL = 100
 _PROMOTING_ORDERS = frozenset({Command.PROMOTE, Command.PROMOTE_FULL})
@@ -127,7 +127,7 @@ def it_is_promoting(seen: Observation) -> Decision | None:
     rollout = get_rollout(seen)
     if rollout.record.phase is not Phase.PROMOTING:
         return None
-    at = seen.confirmation.at or (seen.now if seen.confirmation.presumed else None)
+    at = seen.confirmation.at or (get_measured_now(seen) if seen.confirmation.presumed else None)
     if at is None or not is_in_effect(seen):
         return Decision(Reason.PROMOTING, "100 % is set; waiting until every pod uses it", wait=REFRESH_WAIT)
     if rollout.plan.bake <= 0:
@@ -162,15 +162,15 @@ def it_is_held(seen: Observation) -> Decision | None:
         decision = _hold(seen)
         notice = Notice(Reason.PAUSED, decision.message)
         return replace(decision, rollout=replace(record, held=True), notices=(notice,), wait=0)
-    analysis = seen.judging.analysis
+    analysis, now = seen.judging.analysis, get_measured_now(seen)
     if analysis is not None:
-        analysis = analysis.resume(seen.now)
+        analysis = analysis.resume(now)
     message = f"Resumed at {record.weight} %"
     changed = replace(
         record,
         held=False,
         started_at=seen.now if record.effective_at is None else record.started_at,
-        effective_at=seen.now if rollout.fast and record.effective_at is not None else record.effective_at,
+        effective_at=now if rollout.fast and record.effective_at is not None else record.effective_at,
         analysis=analysis or record.analysis,
         reason=Reason.RESUMED,
         message=message,
@@ -229,11 +229,12 @@ def it_goes_on(seen: Observation) -> Decision:
 
 
 def _bake_fast(seen: Observation, rollout: Rollout) -> Decision:
-    over = (rollout.record.effective_at or seen.now) + rollout.plan.bake
-    if seen.now >= over:
+    now = get_measured_now(seen)
+    over = (rollout.record.effective_at or now) + rollout.plan.bake
+    if now >= over:
         return _promote(seen, "The bake is over")
     message = f"100 % is in effect in every pod; watching until {format_time(over)}"
-    return Decision(Reason.BAKING, message, wait=min(30.0, over - seen.now))
+    return Decision(Reason.BAKING, message, wait=min(30.0, over - now))
 
 
 def _advance(

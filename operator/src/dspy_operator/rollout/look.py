@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from dspy_operator.rollout.judging import Action
 from dspy_operator.rollout.model import Judging, Observation, Phase, Unmeasured
+from dspy_operator.rollout.world import get_measured_now
 
 JUDGED = frozenset({Phase.STEPPING, Phase.PROMOTING, Phase.BAKING})
 """Phases whose looks count once the weight is in effect in every pod.
@@ -25,7 +26,7 @@ def take_look(seen: Observation) -> Judging:
     if rollout.record.effective_at is None or judging.analysis is None or judging.look is None:
         return judging
     if isinstance(judging.look, Unmeasured):
-        verdict = judging.analysis.judge_blind(seen.now)
+        verdict = judging.analysis.judge_blind(get_measured_now(seen))
         return judging if verdict.action is Action.HOLD else replace(judging, verdict=verdict)
     analysis, verdict = judging.analysis.judge(judging.look)
     return replace(judging, analysis=analysis, verdict=verdict)

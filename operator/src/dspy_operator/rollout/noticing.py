@@ -10,6 +10,7 @@ from dspy_operator.rollout.actions import Notice
 from dspy_operator.rollout.judging import Action, Verdict
 from dspy_operator.rollout.judging import Reason as Rule
 from dspy_operator.rollout.model import Observation, Rollout, RolloutRecord, Unmeasured
+from dspy_operator.rollout.world import get_measured_now
 
 PATIENCE = 3
 """Intervals at the beginning of a step for which it is usual that there is nothing to see yet."""
@@ -40,8 +41,11 @@ def _list_troubles(seen: Observation, rollout: Rollout, message: str) -> list[No
 
 def _is_blind(seen: Observation, rollout: Rollout) -> bool:
     record, judging = rollout.record, seen.judging
-    began = record.effective_at or record.started_at or seen.now
-    if seen.now - began < PATIENCE * rollout.plan.config.interval:
+    if record.effective_at is None:
+        lasts = seen.now - (record.started_at or seen.now)
+    else:
+        lasts = get_measured_now(seen) - record.effective_at
+    if lasts < PATIENCE * rollout.plan.config.interval:
         return False
     if record.effective_at is None:
         return judging.analysis is None
@@ -54,7 +58,7 @@ def _find_verdict(seen: Observation) -> Verdict | None:
     """Of the look; without one what the deadline's clock says."""
     judging = seen.judging
     if judging.verdict is None and judging.analysis is not None and isinstance(judging.look, Unmeasured):
-        return judging.analysis.judge_blind(seen.now)
+        return judging.analysis.judge_blind(get_measured_now(seen))
     return judging.verdict
 
 

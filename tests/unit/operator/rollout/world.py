@@ -7,6 +7,13 @@ then the action. Times are seconds since the story began.
 from dataclasses import dataclass, field, replace
 from typing import assert_never
 
+from tests.unit.operator.rollout.past import (
+    build_stock,
+    count_attempts,
+    list_previous,
+    list_strays,
+    list_unbegun,
+)
 from tests.unit.operator.rollout.plans import INTERVAL, build_plan, build_program
 
 from dspy_operator.api.names import Command, program_name
@@ -41,7 +48,6 @@ from dspy_operator.rollout.model import (
     Load,
     LoadState,
     Observation,
-    Past,
     Phase,
     Plan,
     Program,
@@ -59,7 +65,6 @@ DAWN = 1_800_000_000.0
 """When every story begins, seconds since 1970."""
 CHECKPOINT = 60.0
 PRESUMED_AFTER = 120.0
-STRAY_AFTER = 600.0
 REFERENCE = {"score": Reference(mean=0.8, variance=0.16)}
 
 
@@ -68,6 +73,8 @@ class World:
     """Everything that lasts is a field; `forget` drops what a killed operator loses."""
 
     now: float = DAWN
+    skew: float = 0.0
+    """Seconds by which Prometheus' clock is ahead of the API server's."""
     plan: Plan = field(default_factory=build_plan)
     # what the user wants
     target: Program | Refusal = field(default_factory=lambda: build_program("a"))
@@ -134,11 +141,12 @@ class World:
             return Observation(self.now, self.epoch, "triage", deleting=True)
         rollout = self.find_rollout()
         self._prepare_test(rollout)
-        unbegun, strays = self._list_unbegun(), self._list_strays()
-        previous = self._list_previous()
+        unbegun, strays = list_unbegun(self), list_strays(self)
+        previous = list_previous(self)
         has_history = rollout is None or rollout.record.phase is Phase.PREPARING
         return Observation(
             now=self.now,
+            prometheus_now=self.now + self.skew,
             epoch=self.epoch,
             name="triage",
             target=self._build_target(previous if has_history else ()),
@@ -149,9 +157,9 @@ class World:
             orphans=tuple(r.name for r in (*unbegun[1:], *strays)),
             pending=unbegun[0] if unbegun else None,
             revisions=dict(self.revisions),
-            attempts=self._count_attempts() if has_history else {},
+            attempts=count_attempts(self) if has_history else {},
             previous=previous if has_history else (),
-            stock=self._build_stock() if has_history else Stock(),
+            stock=build_stock(self) if has_history else Stock(),
             table=self.table,
             confirmation=self._build_confirmation(),
             capacity=self._build_capacity(rollout),
@@ -249,52 +257,6 @@ class World:
         message = "" if state is ArtifactState.READY else f"ConfigMap of {self.target.revision}: {state}"
         return Target(self.target, state, message, in_window=self.target.revision in previous[:3])
 
-    def _list_unbegun(self) -> list[Rollout]:
-        pointed = self.find_rollout()
-        found = [r for r in self.rollouts.values() if r.record == RolloutRecord() and r is not pointed]
-        return found[::-1]
-
-    def _list_strays(self) -> list[Rollout]:
-        return [r for r in self._list_unfinished() if self.now - r.created_at >= STRAY_AFTER]
-
-    def _list_unfinished(self) -> list[Rollout]:
-        """Begun, without an end and without a pointer."""
-        begun = [r for r in self.rollouts.values() if r.record != RolloutRecord()]
-        return [r for r in begun if not r.record.phase.is_end and r is not self.find_rollout()]
-
-    def _count_attempts(self) -> dict[str, int]:
-        counted: dict[str, int] = {}
-        for name, rollout in self.rollouts.items():
-            number = int(name.rpartition("-")[2])
-            counted[rollout.to.revision] = max(number, counted.get(rollout.to.revision, 0))
-        return counted
-
-    def _list_ended(self) -> list[Rollout]:
-        ended = [r for r in self.rollouts.values() if r.record.phase.is_end]
-        return sorted(ended, key=lambda r: self.ended.get(r.name, 0.0), reverse=True)
-
-    def _list_previous(self) -> tuple[str, ...]:
-        promoted = [r for r in self._list_ended() if r.record.phase is Phase.PROMOTED]
-        seen = dict.fromkeys(p.revision for r in promoted for p in (r.to, r.origin))
-        stable = self.deployment.stable.revision if self.deployment.stable else ""
-        return tuple(revision for revision in seen if revision != stable)
-
-    def _build_stock(self) -> Stock:
-        return Stock(
-            attempts=tuple(
-                Past(r.name, r.origin.revision, r.to.revision, r.record.phase, self.ended.get(r.name, 0.0))
-                for r in self._list_ended()
-            ),
-            unfinished=tuple(
-                Past(r.name, r.origin.revision, r.to.revision, r.record.phase, r.created_at)
-                for r in self._list_unfinished()
-            ),
-            copies=frozenset(program_name("triage", sha) for sha in self.archived),
-            digests={r: (program.sha256, "") for r, program in self.revisions.items()},
-            limit=self.limit,
-            window=1,
-        )
-
     def count_ready(self) -> int:
         """Ready pods of stable's workload: the pods of one are ready once they have had its program."""
         stable = self.deployment.stable
@@ -317,7 +279,7 @@ class World:
         weighted = [s.program for s in self.table.split.shares if s.weight]
         loaded = all(self._is_loaded(program) for program in weighted)
         if self.prometheus and self._is_reached() and loaded:
-            return Confirmation(at=max(self.told[1] + self.lag, DAWN))
+            return Confirmation(at=max(self.told[1] + self.lag, DAWN) + self.skew)
         blind = not self.prometheus and self.count_ready() > 0 and told
         return Confirmation(presumed=blind and self.now - self.told[1] >= PRESUMED_AFTER, refreshed=told)
 
@@ -364,7 +326,7 @@ class World:
             return
         self.test = self.test or rollout.record.analysis
         if self.test is None and self.prometheus and self.has_reference:
-            self.test = Analysis.start(rollout.plan.config, REFERENCE, self.now)
+            self.test = Analysis.start(rollout.plan.config, REFERENCE, self.now + self.skew)
 
     def _build_judging(self, rollout: Rollout | None) -> Judging:
         test = self.test
@@ -374,7 +336,7 @@ class World:
             return Judging(test)
         if not self.prometheus:
             return Judging(test, Unmeasured("PrometheusUnreachable", "Prometheus does not answer"))
-        passed = self.now - test.state.clock.last
+        passed = self.now + self.skew - test.state.clock.last
         return Judging(test, self._build_look(rollout, passed)) if passed >= INTERVAL else Judging(test)
 
     def _build_look(self, rollout: Rollout, seconds: float) -> Look:
@@ -385,7 +347,7 @@ class World:
             self._count_scores(rollout.origin, count * (1 - weight)),
         )
         settled = self._build_confirmation().at is not None
-        return Look(t=self.now, settled=settled, metrics={"score": arms})
+        return Look(t=self.now + self.skew, settled=settled, metrics={"score": arms})
 
     def _count_scores(self, program: Program, n: float) -> Counts:
         mean = self.scores.get(program.revision, 0.8)
