@@ -12,7 +12,6 @@ from tests.simulation.user import NAME, NAMESPACE
 from dspy_operator.api import names
 from dspy_operator.kube.resources import CONFIGMAPS, DSPYROLLOUTS
 from dspy_operator.manifests.owner import Owner
-from dspy_operator.rollout.model import Table
 from dspy_operator.traffic.table import read_table
 
 ENDS = frozenset({"Promoted", "RolledBack", "Aborted", "Superseded"})
@@ -51,7 +50,7 @@ def _is_over(rollout: Object) -> bool:
 
 def _find_unrest_of_table(referee: Referee, deployment: Object, stable: dict[str, Any]) -> str:
     routes = referee.weather.store.find(CONFIGMAPS, NAMESPACE, names.routes_name(NAME))
-    table: Table | None = read_table(routes, Owner(NAMESPACE, NAME, ""), None)
+    table = read_table(routes, Owner(NAMESPACE, NAME, ""), None)
     if table is None:
         return "there is no table"
     if table.split.canary is not None or table.split.stable.program.revision != stable["revision"]:

@@ -1,6 +1,6 @@
 """Whose field is whose on the simulated API server: trees like `managedFields`, and what an apply does with them.
 
-Called by `store.py`; pure. As far as the operator's kinds need it: maps by key, the lists below by theirs, the rest whole.
+Called by `store.py`; pure. As far as the operator's kinds need it: maps by key, the lists below by theirs.
 """
 
 import json

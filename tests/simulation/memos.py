@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, ExitStack
 from typing import Any
 from unittest.mock import patch
 
+from dspy_operator.api import rollout, spec
 from dspy_operator.reconcile import children, history, observe, snapshot
 
 
@@ -34,11 +35,11 @@ def _get_workload(seen: Any, record: Any) -> Hashable:
 
 def remember() -> AbstractContextManager[object]:
     """While this lasts, parsing and building of what is already known takes no time."""
-    parse_rollout = _remember(observe.parse_rollout, _get_version)
+    parse_rollout = _remember(rollout.parse_rollout, _get_version)
     stack = ExitStack()
     stack.enter_context(patch.object(observe, "parse_rollout", parse_rollout))
     stack.enter_context(patch.object(history, "parse_rollout", parse_rollout))
-    parse_deployment = _remember(snapshot.parse_deployment, _get_version)
+    parse_deployment = _remember(spec.parse_deployment, _get_version)
     stack.enter_context(patch.object(snapshot, "parse_deployment", parse_deployment))
     build_workload = _remember(children.build_workload, _get_workload)
     stack.enter_context(patch.object(children, "build_workload", build_workload))

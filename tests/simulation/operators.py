@@ -6,8 +6,10 @@ Called by `run.py`. What happens to a request on its way is here too.
 import asyncio
 import contextlib
 from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
+from unittest.mock import patch
 
 from tests.simulation.answers import Answer, fail
 from tests.simulation.client import SimClient
@@ -21,14 +23,16 @@ from dspy_operator.handlers.watch import CHILDREN
 from dspy_operator.kube.client import Call
 from dspy_operator.kube.lease import Elector
 from dspy_operator.kube.resources import DSPYDEPLOYMENTS, LEASES
-from dspy_operator.metrics.reader import PrometheusReader
 from dspy_operator.reconcile import assembly
 from dspy_operator.reconcile.assembly import Ports, build_reconciler
 from dspy_operator.reconcile.clock import ServerClock
 from dspy_operator.reconcile.memory import get_version
-from dspy_operator.reconcile.reconciler import Reconciler
 from dspy_operator.settings import OperatorSettings
 from dspy_operator.telemetry import Telemetry
+
+if TYPE_CHECKING:
+    from dspy_operator.metrics.reader import PrometheusReader
+    from dspy_operator.reconcile.reconciler import Reconciler
 
 SETTINGS = OperatorSettings(serving_image="example.org/server:1", look_tick=5.0, checkpoint_interval=30.0)
 TELEMETRY = Telemetry()
@@ -91,7 +95,7 @@ class Process:
         ports = Ports(
             self.client, cast("PrometheusReader", self._prometheus), self._elector, _Silent(), TELEMETRY
         )
-        self._reconciler = build(ports, self._weather)
+        self._reconciler = build_reconciler(ports, SETTINGS)
         self._tasks += [asyncio.ensure_future(work) for _, work in self._reconciler.list_tasks(2)]
         self.list_again()
 
@@ -232,22 +236,17 @@ class _Silent:
         assert note
 
 
-def build(ports: Ports, weather: Weather) -> Reconciler:
-    """The operator's own assembly, on the virtual clock and the seeded dice."""
+def stand_in(weather: Weather) -> AbstractContextManager[object]:
+    """While this lasts, the operator's own assembly uses the virtual clock and the seeded dice."""
     loop = asyncio.get_running_loop()
-    replaced = {
+    stack = ExitStack()
+    for name, replaced in {
         "time": SimpleNamespace(monotonic=loop.time),
         "random": SimpleNamespace(uniform=weather.rng.uniform),
         "ServerClock": lambda: ServerClock(loop.time),
-    }
-    kept = {name: getattr(assembly, name) for name in replaced}
-    for name, stand_in in replaced.items():
-        setattr(assembly, name, stand_in)
-    try:
-        return build_reconciler(ports, SETTINGS)
-    finally:
-        for name, real in kept.items():
-            setattr(assembly, name, real)
+    }.items():
+        stack.enter_context(patch.object(assembly, name, replaced))
+    return stack
 
 
 class Operators:
