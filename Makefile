@@ -81,9 +81,12 @@ verify: generate ## fail when what is generated is not what is committed
 	@git diff --exit-code -- crds charts docs/crd-reference.md
 
 .PHONY: bench
-bench: install ## the operator beside simulated pods (CPU, memory, requests, queries), then simulated decisions
-	@$(BIN)/python -m bench.operator
-	@$(BIN)/python -m bench.decisions
+bench: install ## the operator beside simulated pods, simulated decisions, the longer model check; all into build/bench/
+	@mkdir -p build/bench
+	@status=0; $(BIN)/python -m bench.operator || status=$$?; \
+	$(BIN)/python -m bench.decisions || status=$$?; \
+	$(BIN)/python -m tests.model --deep --json build/bench/model.json || status=$$?; \
+	exit $$status
 
 .PHONY: cluster
 cluster: install ## start a cluster: your own (KUBECONFIG=…), kind where Docker runs, else a local one
