@@ -40,7 +40,7 @@ def build_page(seconds: float) -> str:
 
 @pytest.fixture
 def plan(tmp_path: Path, capsys: pytest.CaptureFixture[str], prometheus: Prometheus) -> Plan:
-    def call(program: str = PROGRAM) -> tuple[int, dict[str, object]]:
+    def call(program: str = PROGRAM, *options: str) -> tuple[int, dict[str, object]]:
         file = tmp_path / "cr.json"
         file.write_text(
             json.dumps(
@@ -51,7 +51,7 @@ def plan(tmp_path: Path, capsys: pytest.CaptureFixture[str], prometheus: Prometh
                 }
             )
         )
-        end = run(["plan", "-f", str(file), "--prometheus", prometheus.url, "-o", "json"])
+        end = run(["plan", "-f", str(file), "--prometheus", prometheus.url, "-o", "json", *options])
         written = capsys.readouterr()
         return end, json.loads(written.out) if written.out else {"error": written.err}
 
@@ -81,6 +81,9 @@ def test_a_plan_reads_the_rates_that_count_and_stables_past(
     assert rates["errors"] == pytest.approx(1200, rel=0.3)
     assert rates["latency"] == pytest.approx(1200, rel=0.3)
     assert data["troubles"] == []
+    end, data = plan(PROGRAM, "--rate", "1/h")
+    assert end == Exit.IN_PROGRESS
+    assert data["ratesPerMinute"] == pytest.approx({"score": 1 / 60, "latency": 1 / 60, "errors": 1 / 60})
 
 
 def test_a_program_that_is_not_scraped_is_a_trouble_and_not_decidable(plan: Plan) -> None:

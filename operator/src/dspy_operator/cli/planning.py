@@ -72,13 +72,13 @@ def plan(
     """Say what each step takes at today's traffic; exit 2 if one cannot be decided within its deadline."""
     if (name is None) == (file is None):
         raise click.UsageError("Give a NAME or -f FILE.")
-    if (prometheus is None) == (rate is None):
+    if prometheus is None and rate is None:
         raise click.UsageError(HINT)
     obj = read_manifest(file, DEPLOYMENT_KIND, ROLLOUT_KIND) if file else _get_deployment(target, name or "")
-    if rate is not None:
-        strategy, premises = _assume(obj, rate, _build_reference(score_mean, score_variance))
+    if prometheus is None:
+        strategy, premises = _assume(obj, rate or 0.0, _build_reference(score_mean, score_variance))
     else:
-        strategy, premises = asyncio.run(_measure(obj, prometheus or "", _find_namespace(target, obj)))
+        strategy, premises = asyncio.run(_measure(obj, prometheus, _find_namespace(target, obj), rate))
     forecast = build_forecast(strategy.config, premises.conditions)
     data = build_plan_data(forecast, premises)
     print_lines([write(data, Format(output))] if output else plan_lines(forecast, premises))
@@ -121,11 +121,10 @@ def _assume(obj: Object, rate: float, score: Reference) -> tuple[Strategy, Premi
         rates={metric.name: rate for metric in metrics},
         references={metric.name: references[metric.type] for metric in metrics if metric.type in references},
     )
-    basis = f"assumed, not measured: {60 * rate:.3g} samples a minute of every metric"
-    return strategy, Premises(_get_name(obj), basis, conditions)
+    return strategy, Premises(_get_name(obj), _describe_rate(rate), conditions)
 
 
-async def _measure(obj: Object, url: str, namespace: str) -> tuple[Strategy, Premises]:
+async def _measure(obj: Object, url: str, namespace: str, rate: float | None) -> tuple[Strategy, Premises]:
     from dspy_operator.metrics.reader import PrometheusReader  # noqa: PLC0415  a second; --rate needs none of it
     from dspy_operator.rollout.model import Unmeasured  # noqa: PLC0415  as above
 
@@ -139,9 +138,16 @@ async def _measure(obj: Object, url: str, namespace: str) -> tuple[Strategy, Pre
         references = await _read_references(reader, key, obj, strategy, traffic)
     finally:
         reader.close()
-    conditions = Conditions(_list_rates(strategy, traffic, references), references)
+    rates = _list_rates(strategy, traffic, references)
     basis = f"traffic of the last {age(traffic.seconds)} in Prometheus"
-    return strategy, Premises(key[1], basis, conditions, tuple(_list_telemetry(obj, key, traffic)))
+    if rate is not None:
+        rates, basis = dict.fromkeys(rates, rate), f"{_describe_rate(rate)}; stable's past from Prometheus"
+    troubles = tuple(_list_telemetry(obj, key, traffic))
+    return strategy, Premises(key[1], basis, Conditions(rates, references), troubles)
+
+
+def _describe_rate(rate: float) -> str:
+    return f"assumed, not measured: {60 * rate:.3g} samples a minute of every metric"
 
 
 async def _read_references(

@@ -174,8 +174,8 @@ def test_the_slowest_metric_sets_the_time() -> None:
     [
         (),
         ("--rate", "fast"),
-        ("--rate", "1/min", "--prometheus", "http://127.0.0.1:1"),
-        ("--score-mean", "2"),
+        ("--rate", "60"),
+        ("--rate", "1/min", "--score-mean", "2"),
     ],
 )
 def test_a_wrong_command_line_ends_with_64(plan: Plan, options: tuple[str, ...]) -> None:

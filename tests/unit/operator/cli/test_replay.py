@@ -14,6 +14,7 @@ from tests.unit.operator.rollout.world import World
 
 from dspy_operator.cli.exits import Exit
 from dspy_operator.cli.main import run
+from dspy_operator.cli.offline import replaying
 from dspy_operator.cli.offline.replaying import build_replay
 from dspy_operator.rollout.actions import Decision
 from dspy_operator.rollout.judging import Action
@@ -158,10 +159,16 @@ def test_decisions_from_before_the_record_begins_are_counted_not_compared(promot
     assert [one.reason for one in replay.decisions] == ["EvidenceOfQuality"]
 
 
-def test_a_message_that_was_cut_is_compared_as_far_as_it_goes(promoted: Wire) -> None:
+def test_a_message_that_was_cut_is_compared_as_far_as_it_goes(
+    promoted: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
     entry = next(e for e in promoted["status"]["decisions"] if e["reason"] == "GateOpen")
-    entry["message"] = entry["message"][:21]
+    entry["message"] = "In short: " + entry["message"][:22]
+    assert build_replay(promoted).difference != ""
+    monkeypatch.setattr(replaying, "CUT", 32)
     assert build_replay(promoted).difference == ""
+    entry["message"] = entry["message"].replace("600", "601")
+    assert build_replay(promoted).difference != ""
 
 
 def explain(rollout: Wire, folder: Path, *options: str) -> int:

@@ -39,6 +39,9 @@ BLIND = frozenset({Reason.DEADLINE_ROLLBACK, Reason.DEADLINE_PROMOTE})
 HELD = frozenset({Reason.DEADLINE_ROLLBACK, Reason.DEADLINE_THRESHOLD_VIOLATED})
 """What is not acted upon while a person holds the rollout."""
 
+CUT, LEAST = 300, 20
+"""Characters that status keeps of a sentence, and those that tell one from another."""
+
 
 @dataclass(frozen=True)
 class Decision:
@@ -150,10 +153,12 @@ def _is_same(verdict: Verdict, reason: Reason, message: str) -> bool:
 
 
 def _has_numbers(message: str, said: str) -> bool:
-    """Whether a recorded sentence, perhaps cut at its end, gives the numbers of the verdict's in their order."""
+    """Whether a recorded sentence gives the numbers of the verdict's, in their order; one that was cut, its words."""
+    if len(message) >= CUT:
+        return any(message.endswith(said[:length]) for length in range(len(said), LEAST, -1))
     recorded, wanted = _list_figures(message), _list_figures(said)
-    starts = range(max(1, len(recorded)))
-    return any(recorded[start : start + len(wanted)] == wanted[: len(recorded) - start] for start in starts)
+    starts = range(len(recorded) - len(wanted) + 1)
+    return any(recorded[start : start + len(wanted)] == wanted for start in starts)
 
 
 def _list_figures(message: str) -> list[str]:
