@@ -95,10 +95,14 @@ def is_consistent(kind: MetricType, counts: Counts) -> bool:
         return True
     if counts.bad > counts.n + SLACK or counts.over > counts.n + SLACK:
         return False
-    within = (0.0, *(count for _, count in counts.histogram), counts.n)
-    if not all(fewer <= more + SLACK for fewer, more in pairwise(within)):
+    if counts.histogram and not _has_cumulative_histogram(counts):
         return False
     return kind is not MetricType.SCORE or _has_consistent_moments(counts)
+
+
+def _has_cumulative_histogram(counts: Counts) -> bool:
+    within = (0.0, *(count for _, count in counts.histogram), counts.n)
+    return all(fewer <= more + SLACK for fewer, more in pairwise(within))
 
 
 def _has_consistent_moments(counts: Counts) -> bool:
