@@ -34,6 +34,7 @@ from dspy_operator.reconcile.assembly import Ports, build_reconciler
 from dspy_operator.reconcile.reconciler import Reconciler
 from dspy_operator.reconcile.worklist import Key, Worklist
 from dspy_operator.rollout.judging import MetricConfig, Reference
+from dspy_operator.rollout.model import Unmeasured
 from dspy_operator.settings import OperatorSettings
 from dspy_operator.telemetry import Telemetry
 
@@ -178,12 +179,13 @@ def _list_counters(revision: str, n: float) -> list[tuple[CounterKey, float]]:
 
 
 class StillSampler:
-    """Reads when the test says so."""
+    """Reads when the test says so; `is_past_away`: the next try to read Prometheus' past fails."""
 
     def __init__(self, prometheus: Prometheus) -> None:
         self._prometheus = prometheus
         self.clock = prometheus.clock
         self.latest: Reading | None = None
+        self.is_past_away = False
 
     def want(self, interest: Interest, period: float) -> None:
         """The test knows when."""
@@ -194,7 +196,10 @@ class StillSampler:
     def get_latest(self, _key: Key) -> Reading | None:
         return self.latest
 
-    async def read_past(self, interest: Interest, at: float) -> Reading:
+    async def read_past(self, interest: Interest, at: float) -> Reading | Unmeasured:
+        if self.is_past_away:
+            self.is_past_away = False
+            return Unmeasured("PrometheusUnreachable", "Prometheus: no answer within 5 s")
         return await self._prometheus.read([interest], at=at)
 
 
@@ -247,6 +252,12 @@ class Attempt:
         await self.user.annotate(DSPYDEPLOYMENTS, *self.key, {names.Command.PROMOTE.annotation: nonce})
         self.reconciler.note(self.key)
         await self.settle()
+
+    def restart(self) -> None:
+        """A new process knows nothing."""
+        self.reconciler._memories.clear()
+        self.sampler.latest = None
+        self.reconciler.note(self.key)
 
     async def get_record(self) -> Object:
         """The status of the attempt, empty before it is there."""

@@ -25,6 +25,31 @@ async def test_while_a_canary_is_judged_the_cluster_is_read_once_a_checkpoint(ap
     assert asked["patch dspyrollouts"] == asked["patch dspydeployments"] == 3
 
 
+async def test_a_restart_loses_no_score_even_if_prometheus_past_cannot_be_read_at_first(
+    api_server: ApiServer,
+) -> None:
+    async with open_attempt(api_server.kubeconfig) as attempt:
+        await attempt.release(2)
+        since = await attempt.tick_until_effective(1)
+        await attempt.tick(9)
+        attempt.sampler.is_past_away = True
+        attempt.restart()
+        await attempt.tick(9)
+        assert not attempt.sampler.is_past_away
+        state = Analysis.from_text((await attempt.get_record())["looks"]).state
+    seconds = state.clock.last - since
+    assert seconds >= 120
+    assert count_scores(state) == (RATE * REPLICAS * 0.1 * seconds, RATE * REPLICAS * 0.9 * seconds)
+
+
+def count_scores(state: State) -> tuple[float, float]:
+    """What the test has counted of (canary, stable)."""
+    (metric,) = state.metrics
+    reference = metric.reference
+    assert reference is not None
+    return metric.canary.n - reference.canary_weight, metric.stable.n - reference.stable_weight
+
+
 async def judge(
     kubeconfig: Path, of: Resource, fate: Fate, broken: int
 ) -> tuple[State, tuple[float, float], int]:
@@ -64,10 +89,6 @@ async def test_whichever_write_fails_every_score_counts_once(
     while broken < writes:
         broken += 1
         state, scores, writes = await judge(api_server.kubeconfig, of, fate, broken)
-        (metric,) = state.metrics
-        reference = metric.reference
-        assert reference is not None
         assert state.step == 2
-        counted = (metric.canary.n - reference.canary_weight, metric.stable.n - reference.stable_weight)
-        assert counted == scores, f"{fate} befell write {broken} of {writes}"
+        assert count_scores(state) == scores, f"{fate} befell write {broken} of {writes}"
     assert broken > 3

@@ -371,7 +371,10 @@ def _step_test(memory: Memory, seen: Observation, decision: Decision, given: Giv
     snapshot, rollout, table, reading = memory.snapshot, seen.rollout, seen.table, given.reading
     if not isinstance(reading, Reading) or snapshot is None or rollout is None or table is None:
         return
-    if memory.bases is None or (entered and not judged):
+    waiting = rollout.record.effective_at is None or rollout.record.phase not in JUDGED
+    if memory.bases is None and not entered and not waiting:
+        memory.dirty = True  # Prometheus could not tell its past; the next pass asks again and loses nothing
+    elif memory.bases is None or (entered and not judged):
         looks.start_bases(snapshot, memory, reading, rollout, decision.analysis, table)
     elif judged and memory.following is not None:
         memory.bases, memory.judged_at = memory.following, reading.t
