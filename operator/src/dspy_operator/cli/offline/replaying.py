@@ -154,11 +154,12 @@ def _is_same(verdict: Verdict, reason: Reason, message: str) -> bool:
 
 def _has_numbers(message: str, said: str) -> bool:
     """Whether a recorded sentence gives the numbers of the verdict's, in their order; one that was cut, its words."""
-    if len(message) >= CUT:
-        return any(message.endswith(said[:length]) for length in range(len(said), LEAST, -1))
     recorded, wanted = _list_figures(message), _list_figures(said)
     starts = range(len(recorded) - len(wanted) + 1)
-    return any(recorded[start : start + len(wanted)] == wanted for start in starts)
+    if any(recorded[start : start + len(wanted)] == wanted for start in starts):
+        return True
+    cuts = range(len(said), LEAST, -1) if len(message) >= CUT else range(0)
+    return any(message.endswith(said[:length]) for length in cuts)
 
 
 def _list_figures(message: str) -> list[str]:
