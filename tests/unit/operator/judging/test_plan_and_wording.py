@@ -1,5 +1,8 @@
 """Forecasts and sentences."""
 
+import math
+from dataclasses import replace
+
 import pytest
 from tests.unit.operator.judging.rollouts import (
     ERRORS,
@@ -22,6 +25,34 @@ CONFIG = build_config(SCORE)
 
 def test_promoting_thumbs_at_half_the_traffic_takes_the_published_samples() -> None:
     assert find_samples_to_promote(CONFIG, SCORE, THUMBS) == pytest.approx(638, abs=1)
+
+
+def test_promoting_five_point_scores_takes_fewer() -> None:
+    arms = replace(THUMBS, canary_variance=0.07875, stable_variance=0.07875)
+    assert find_samples_to_promote(CONFIG, SCORE, arms) == pytest.approx(314, abs=1)
+
+
+@pytest.mark.parametrize(("others", "share"), [(0, 0.1), (2, 0.5)])
+def test_rolling_back_is_forecast_at_twice_the_margin_by_the_published_formula(
+    others: int, share: float
+) -> None:
+    config = build_config(SCORE, *[replace(ERRORS, name=f"errors-{k}") for k in range(others)])
+    distance = 0.98 * 0.8 - 0.9 * 0.8
+    noise = 0.16 + distance * 0.8 + 0.98**2 * share / (1 - share) * 0.16
+    expected = (math.log(20) + math.log(4 * 2 * (1 + others))) * 2 * noise / distance**2
+    arms = replace(THUMBS, share=share)
+    assert find_samples_to_roll_back(config, SCORE, arms) == pytest.approx(expected)
+    assert find_samples_to_roll_back(config, SCORE, arms, 0.1) == pytest.approx(expected)
+
+
+def test_samples_needed_adds_two_looks_to_the_forecast() -> None:
+    state = start_rollout(build_config(SCORE, weights=(50, 100)))
+    state, verdict = judge(state, build_score_look(30, 0.8, n=(60, 60), share=0.5))
+    memory = state.metrics[0]
+    arms = Arms(memory.stable.mean, memory.canary.variance, memory.stable.variance, share=0.5)
+    forecast = find_samples_to_promote(state.config, SCORE, arms, verdict.metrics[0].drop or 0.0)
+    assert forecast is not None
+    assert verdict.metrics[0].samples_needed == math.ceil(forecast + 2 * 60)
 
 
 def test_a_canary_at_the_upper_margin_is_never_promoted() -> None:

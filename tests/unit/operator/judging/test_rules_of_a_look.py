@@ -23,6 +23,7 @@ from dspy_operator.rollout.judging import (
     Counts,
     Look,
     MetricAnswer,
+    MetricConfig,
     Mode,
     OnDeadline,
     OnMissing,
@@ -163,6 +164,41 @@ def test_at_a_deadline_that_holds_an_alarm_of_the_split_is_still_told() -> None:
     looks = [build_score_look(30 * k, 0.8, requests=(60.0, 140.0), share=0.1) for k in range(1, 10)]
     _, verdict = judge_all(start_rollout(config), looks)
     assert verdict.reason is Reason.SAMPLE_RATIO_MISMATCH
+
+
+@pytest.mark.parametrize("policy", list(OnDeadline))
+def test_evidence_against_the_canary_beats_every_policy_of_the_deadline(policy: OnDeadline) -> None:
+    config = build_config(SCORE, deadline=60, on_deadline=policy)
+    _, verdict = judge_all(start_rollout(config), list_score_looks(3, canary=0.1, first=10))
+    assert (verdict.action, verdict.reason) == (Action.ROLL_BACK, Reason.EVIDENCE_OF_REGRESSION)
+
+
+def count_looks(metric: MetricConfig, mean: float, arms: tuple[Counts, Counts], wanted: Action) -> int:
+    """Looks of just these increments until that action, in a rollout with one step."""
+    reference = Reference(mean, mean * (1 - mean))
+    state = start(build_config(metric, weights=(10, 100)), {metric.name: reference}, 0)
+    for k in range(1, 100):
+        state, verdict = judge(state, Look(t=30 * k, metrics={metric.name: arms}))
+        if verdict.action is wanted:
+            return k
+    raise AssertionError(f"never {wanted}")
+
+
+@pytest.mark.parametrize("mean", [0.98, 0.999])
+def test_a_canary_of_all_zeros_is_found_after_forty_samples_however_good_stable_is(mean: float) -> None:
+    arms = build_scores(20, 0.0), build_scores(180, mean)
+    assert count_looks(SCORE, mean, arms, Action.ROLL_BACK) == 2
+
+
+@pytest.mark.parametrize(("more", "looks"), [(0.05, 5), (0.2, 2)])
+def test_more_errors_are_found_within_the_published_requests(more: float, looks: int) -> None:
+    arms = Counts(50, bad=50 * (0.01 + more)), Counts(450, bad=4.5)
+    assert count_looks(ERRORS, 0.99, arms, Action.ROLL_BACK) <= looks
+
+
+def test_as_many_errors_are_promoted_within_the_published_requests() -> None:
+    arms = Counts(50, bad=0.5), Counts(450, bad=4.5)
+    assert count_looks(ERRORS, 0.99, arms, Action.PROMOTE) <= 11
 
 
 def test_a_step_entered_again_and_again_keeps_to_its_rows() -> None:
