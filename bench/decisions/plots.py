@@ -48,6 +48,9 @@ def draw_false_rollbacks(results: Results) -> Figure:
     for run in (run for run in results.long if run.law == "thumbs"):
         axes.plot(list(run.curve), list(run.curve.values()), label=run.rule, linewidth=1.2)
     axes.axhline(0.05, color="grey", linewidth=0.8, linestyle=":")
-    axes.set(xlabel="looks of 20 + 180 thumbs", ylabel="equal canaries rolled back", xscale="log")
+    axes.set(
+        xlabel="looks of 20 + 180 thumbs", ylabel="equal canaries rolled back", xscale="log", ylim=(0, 1.5)
+    )
+    axes.set_yscale("symlog", linthresh=0.001)
     axes.legend(fontsize=8)
     return figure

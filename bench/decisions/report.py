@@ -8,8 +8,10 @@ from bench.decisions.results import Results
 
 
 def say(share: float) -> str:
-    """0.0145 -> '1.4 %' or '1.45 %'; whole numbers from 10 % on."""
+    """Two digits below 10 %, whole numbers above, 99.6 % not as 100."""
     percent = 100 * share
+    if percent > 99 and share < 1:
+        return f"{min(percent, 99.99):.4g} %"
     return f"{percent:.0f} %" if percent >= 9.95 or percent == 0 else f"{percent:.2g} %"
 
 
