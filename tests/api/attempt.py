@@ -8,7 +8,7 @@ import hashlib
 import time
 import uuid
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -57,19 +57,26 @@ class Fate(Enum):
 
 
 class FaultyClient(Client):
-    """The real client; the `broken`th patch of that kind of object from now on (0: none) has that fate."""
+    """The real client; the `broken`th patch of that kind of object from now on (0: none) has that fate.
+
+    `meanwhile` happens once, while such a patch is on its way.
+    """
 
     requests: Counter[str]
     writes: int = 0
     broken: int = 0
     of: Resource = DSPYROLLOUTS
     fate: Fate = Fate.REFUSED
+    meanwhile: Callable[[], Awaitable[None]] | None = None
 
     async def _call(self, call: Call) -> Object | None:
         self.requests[f"{call.verb} {call.resource.plural}"] += 1
         if call.verb != "patch" or call.resource is not self.of:
             return await super()._call(call)
         self.writes += 1
+        if self.meanwhile is not None:
+            happen, self.meanwhile = self.meanwhile, None
+            await happen()
         if self.writes != self.broken:
             return await super()._call(call)
         if self.fate is Fate.REFUSED:
@@ -219,11 +226,15 @@ class Attempt:
     async def tick(self, times: int = 1) -> None:
         """Ten seconds, then a look."""
         for _ in range(times):
-            self.clock.time += TICK
-            self.prometheus.take(await self._find_table())
-            self.sampler.latest = await self.prometheus.read([Interest(self.key)])
+            await self.read_after(TICK)
             self.worklist.add(self.key)
             await self.settle()
+
+    async def read_after(self, seconds: float) -> None:
+        """Time passes, the pods take the table, Prometheus is read."""
+        self.clock.time += seconds
+        self.prometheus.take(await self._find_table())
+        self.sampler.latest = await self.prometheus.read([Interest(self.key)])
 
     async def tick_until_effective(self, step: int) -> float:
         """Until that step's weight is in effect; since when."""

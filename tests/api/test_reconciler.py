@@ -1,5 +1,6 @@
 """Passes over a real API server: what they cost, and that no failed write counts a sample twice or loses one."""
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,19 @@ async def test_a_restart_loses_no_score_even_if_prometheus_past_cannot_be_read_a
         attempt.restart()
         await attempt.tick(9)
         assert not attempt.sampler.is_past_away
+        state = Analysis.from_text((await attempt.get_record())["looks"]).state
+    seconds = state.clock.last - since
+    assert seconds >= 120
+    assert count_scores(state) == (RATE * REPLICAS * 0.1 * seconds, RATE * REPLICAS * 0.9 * seconds)
+
+
+async def test_a_reading_that_comes_during_a_write_is_part_of_the_next_look(api_server: ApiServer) -> None:
+    async with open_attempt(api_server.kubeconfig) as attempt:
+        await attempt.release(2)
+        since = await attempt.tick_until_effective(1)
+        attempt.client.meanwhile = partial(attempt.read_after, 3.0)
+        await attempt.tick(14)
+        assert attempt.client.meanwhile is None
         state = Analysis.from_text((await attempt.get_record())["looks"]).state
     seconds = state.clock.last - since
     assert seconds >= 120
