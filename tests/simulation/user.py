@@ -50,6 +50,7 @@ def build_spec(plan: Plan, letter: str) -> Object:
     score = {"name": "score", "type": "Score", "maxDrop": "10%", "minSamples": 20, "source": "Function"}
     return {
         "replicas": plan.replicas,
+        "image": "example.org/server:1",
         "program": {
             "module": "triage:Triage",
             "artifact": {
