@@ -36,6 +36,7 @@ PLURALS = {
     "ReplicaSet": "replicasets",
     "ControllerRevision": "controllerrevisions",
     "PodDisruptionBudget": "poddisruptionbudgets",
+    "ResourceQuota": "resourcequotas",
     "Lease": "leases",
     "CustomResourceDefinition": "customresourcedefinitions",
     "DSPyDeployment": "dspydeployments",
