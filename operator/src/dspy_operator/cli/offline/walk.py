@@ -66,7 +66,7 @@ def walk(config: RolloutConfig, run: Run) -> Iterator[Row]:
         weight = _get_weight(state)
         share = 0.0 if state.is_baking or not any(look.requests) else weight / FULL
         _add_samples(samples, look)
-        state, verdict = judge(state, replace(look, share=share))
+        state, verdict = judge(state, replace(look, share=share) if share else look)
         metric = find_telling(verdict, dry_runs)
         yield Row(verdict, weight, metric, samples.get(metric.name, (0.0, 0.0)) if metric else (0.0, 0.0))
         following = _find_following(state, verdict)
