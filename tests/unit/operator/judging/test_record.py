@@ -127,6 +127,14 @@ def test_a_state_of_five_metrics_is_small() -> None:
     assert len(json.dumps(state.to_json(), separators=(",", ":"))) <= 8192
 
 
+def test_of_a_latencys_reference_the_limits_are_kept_and_the_bounds_are_not() -> None:
+    state = start(CONFIG, REFERENCES, 0)
+    reference = state.find_reference("latency")
+    assert reference is not None
+    assert REFERENCES["latency"].bounds
+    assert (reference.p95, reference.bounds) == (1.0, ())
+
+
 def test_numbers_that_json_has_not_are_recorded_as_no_numbers() -> None:
     state = start(CONFIG, REFERENCES, 0)
     nan, inf = float("nan"), float("inf")
