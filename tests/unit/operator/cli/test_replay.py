@@ -4,6 +4,7 @@ import copy
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -157,6 +158,19 @@ def test_decisions_from_before_the_record_begins_are_counted_not_compared(promot
     replay = build_replay(promoted)
     assert (replay.difference, replay.older) == ("", 1)
     assert [one.reason for one in replay.decisions] == ["EvidenceOfQuality"]
+
+
+def test_a_deadline_that_acted_without_a_look_is_judged_again_at_its_time_whoever_told_it(
+    record: Recorder,
+) -> None:
+    rollout = record("prometheus-is-away-and-the-deadline-rolls-back")["b-1"]
+    entry = next(e for e in rollout["status"]["decisions"] if e["reason"] == "DeadlineRollback")
+    entry["at"] = (datetime.fromisoformat(entry["at"]) - timedelta(minutes=10)).isoformat()
+    replay = build_replay(rollout)
+    assert ("DeadlineRollback", None) in [(one.reason, one.look) for one in replay.decisions]
+    assert replay.difference == ""
+    entry["at"] = (datetime.fromisoformat(entry["at"]) - timedelta(hours=2)).isoformat()
+    assert "status says DeadlineRollback" in build_replay(rollout).difference
 
 
 def test_a_message_that_was_cut_is_compared_as_far_as_it_goes(

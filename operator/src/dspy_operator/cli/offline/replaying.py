@@ -36,6 +36,9 @@ MOVES = frozenset(
 BLIND = frozenset({Reason.DEADLINE_ROLLBACK, Reason.DEADLINE_PROMOTE})
 """Deadlines that act without a look: nothing of them is in the record but the time."""
 
+SKEW = 3600.0
+"""Seconds that the API server's clock, which status has, may be behind Prometheus', which the deadline has."""
+
 HELD = frozenset({Reason.DEADLINE_ROLLBACK, Reason.DEADLINE_THRESHOLD_VIOLATED})
 """What is not acted upon while a person holds the rollout."""
 
@@ -130,7 +133,7 @@ def _compare(entry: Object, verdicts: Sequence[Verdict], states: Sequence[State]
         return Decision(number, at, reason.value, found)
     if reason in BLIND and at is not None:
         state = next((state for state in reversed(states) if state.step == step), states[0])
-        if _is_same(judge_blind(state, at), reason, message):
+        if _is_same(judge_blind(state, at + SKEW), reason, message):
             return Decision(number, at, reason.value, None)
     difference = f"status says {reason} ({message}), "
     difference += (
