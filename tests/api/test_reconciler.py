@@ -49,10 +49,9 @@ async def test_a_reading_that_comes_during_a_write_is_part_of_the_next_look(api_
         since = await attempt.tick_until_effective(1)
         attempt.client.meanwhile = partial(attempt.read_after, 3.0)
         await attempt.tick(14)
-        assert attempt.client.meanwhile is None
         state = Analysis.from_text((await attempt.get_record())["looks"]).state
     seconds = state.clock.last - since
-    assert seconds >= 120
+    assert (seconds >= 120, seconds % 10) == (True, 3)  # it came between two ticks
     assert count_scores(state) == (RATE * REPLICAS * 0.1 * seconds, RATE * REPLICAS * 0.9 * seconds)
 
 
