@@ -123,6 +123,13 @@ def test_a_skipped_metric_stays_in_the_mean_of_the_evidence() -> None:
     assert skipped.ln_e_rollback == silent.ln_e_rollback
 
 
+def test_a_silent_dry_run_is_not_named_among_the_skipped() -> None:
+    dry = replace(ERRORS, on_missing=OnMissing.SKIP, dry_run=True)
+    _, verdict = judge(start_rollout(build_config(SCORE, dry)), build_score_look(30, 0.8, n=(60, 540)))
+    assert verdict.skipped == ()
+    assert verdict.action is Action.ADVANCE
+
+
 def test_a_violated_metric_rolls_back_at_the_deadline_although_another_is_silent() -> None:
     config = build_config(SCORE, ERRORS, deadline=60)
     _, verdict = judge(start_rollout(config), build_score_look(60, 0.75, n=(60, 540)))
