@@ -17,7 +17,7 @@ from fastapi import FastAPI, Request
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from dspy_server import bodies, compat, contract, logs, problems, schema
+from dspy_server import answers, bodies, compat, contract, logs, problems, schema
 from dspy_server.contract import CacheLabel, Degradation, ErrorClass, ProblemCode, Rejection
 from dspy_server.engine import CALL, Call
 from dspy_server.limits import Admission, QueueFullError
@@ -27,20 +27,12 @@ from dspy_server.scoring import FeedbackBox, Scorer, Vote
 from dspy_server.settings import Config
 from dspy_server.snapshot import Choice, RouteKeeper, Snapshot
 from dspy_server.tokens import TokenError
+from dspy_server.users import UserLimitError, UserLimits
 
+CHARS_PER_TOKEN: Final = 3
+"""To guess what a request's inputs will cost, before its provider says it; rather too much than too little."""
 GRACE_SECONDS: Final = 0.25
 """The program's own timeout, beyond the deadline: a provider that is too late is reported as such first."""
-NO_LM: Final = frozenset(
-    {
-        ErrorClass.TRANSPORT,
-        ErrorClass.TIMEOUT,
-        ErrorClass.SERVER,
-        ErrorClass.RATE_LIMIT,
-        ErrorClass.AUTH,
-        ErrorClass.BREAKER_OPEN,
-    }
-)
-"""Classes that mean: no target could answer."""
 _OTHER: Final = "other"
 
 Handler = Callable[[Request], Awaitable[Response]]
@@ -66,6 +58,7 @@ class Server:
     scorer: Scorer
     feedback: FeedbackBox | None
     admission: Admission
+    users: UserLimits
     workers: Executor
     version: Mapping[str, Any]
     draining: bool = False
@@ -122,6 +115,8 @@ def _wrap(
             response = await handler(server, request, exchange)
         except ProblemError as problem:
             response = problems.build_response(problem, exchange.request_id)
+        except UserLimitError as exc:
+            response = problems.build_response(_refuse_user(server, exchange, exc), exchange.request_id)
         except Exception as exc:  # noqa: BLE001 - the last net: a client gets a problem, never a stack
             logs.get_logger().error("unexpected", error=type(exc).__name__, where=_get_origin(exc))
             response = problems.build_response(
@@ -145,6 +140,8 @@ async def _ask(server: Server, request: Request, exchange: _Exchange) -> Respons
             HTTPStatus.SERVICE_UNAVAILABLE, ProblemCode.NOT_READY, "No program is loaded yet", retry_after=1
         )
     user = _find_header(request, snapshot.table.user_header)
+    payer = server.users.get_user(user)
+    server.users.take(payer)
     choice = _choose(server, snapshot, request, user or exchange.request_id)
     exchange.revision, exchange.track = choice.route.revision, choice.route.track
     exchange.judged = choice.judged
@@ -158,14 +155,15 @@ async def _ask(server: Server, request: Request, exchange: _Exchange) -> Respons
             errors=exc.mistakes,
         ) from exc
     call = Call(deadline=asyncio.get_running_loop().time() + server.config.lm.timeout)
+    estimate = server.config.lm.primary.max_tokens + len(str(inputs)) // CHARS_PER_TOKEN
     try:
-        prediction = await _answer(server, choice, inputs, exchange, call)
+        with server.users.spend(payer, estimate, call.count_tokens):
+            prediction = await _answer(server, choice, inputs, exchange, call)
     except ProblemError as problem:
         return _degrade(server, choice, exchange, problem)
     token = _find_token(server, choice, exchange.request_id, user)
-    response = _build_answer(
-        choice, call, schema.encode_outputs(prediction), exchange.request_id, token=token
-    )
+    outputs = schema.encode_outputs(prediction)
+    response = answers.build_answer(choice, call, outputs, exchange.request_id, token=token)
     seconds = time.perf_counter() - started
     if choice.judged:
         server.metrics.duration.labels(server.metrics.program, exchange.revision, CacheLabel.MISS).observe(
@@ -173,6 +171,16 @@ async def _ask(server: Server, request: Request, exchange: _Exchange) -> Respons
         )
         server.scorer.offer(exchange.revision, inputs, prediction)
     return response
+
+
+def _refuse_user(server: Server, exchange: _Exchange, error: UserLimitError) -> ProblemError:
+    revision = exchange.revision if exchange.judged else ""
+    server.metrics.rejected.labels(server.metrics.program, revision, error.reason).inc()
+    title = (
+        "Too many requests of this user" if error.reason is Rejection.USER_RATE else "Today's budget is used"
+    )
+    code = ProblemCode(str(error.reason))
+    return ProblemError(HTTPStatus.TOO_MANY_REQUESTS, code, title, retry_after=error.retry_after)
 
 
 async def _read_body(server: Server, request: Request) -> Any:
@@ -203,7 +211,7 @@ def _degrade(server: Server, choice: Choice, exchange: _Exchange, problem: Probl
 
     The outputs are no answer of the program: never scored, in no latency; the failure stays counted by its class.
     """
-    if exchange.error not in NO_LM:
+    if exchange.error not in answers.NO_LM:
         raise problem
     outputs = server.config.serving.degraded.outputs
     kind = Degradation.OUTPUTS if outputs else Degradation.REFUSED
@@ -211,7 +219,7 @@ def _degrade(server: Server, choice: Choice, exchange: _Exchange, problem: Probl
     server.metrics.degraded.labels(server.metrics.program, revision, kind).inc()
     if not outputs:
         raise problem
-    return _build_answer(choice, Call(deadline=0.0), outputs, exchange.request_id, degraded=True)
+    return answers.build_degraded(choice, outputs, exchange.request_id)
 
 
 async def _answer(
@@ -227,13 +235,19 @@ async def _answer(
     inflight = server.metrics.inflight.labels(server.metrics.program, revision)
     inflight.inc()
     try:
-        async with asyncio.timeout(server.config.lm.timeout + GRACE_SECONDS), server.admission.slot():
+        async with (
+            asyncio.timeout(server.config.lm.timeout + GRACE_SECONDS),
+            server.admission.slot(call.deadline),
+        ):
             with compat.overrides(lm=server.lm, adapter=server.adapter):
                 return await choice.program.answer(inputs, server.workers)
     except QueueFullError as exc:
         server.metrics.rejected.labels(server.metrics.program, revision, Rejection.QUEUE).inc()
         raise ProblemError(
-            HTTPStatus.TOO_MANY_REQUESTS, ProblemCode.QUEUE, "Too many requests at once", retry_after=1
+            HTTPStatus.TOO_MANY_REQUESTS,
+            ProblemCode.QUEUE,
+            "Too many requests at once",
+            retry_after=exc.retry_after,
         ) from exc
     except Exception as exc:
         error_class = _classify(exc, call)
@@ -273,29 +287,6 @@ def _find_token(server: Server, choice: Choice, request_id: str, user: str | Non
     if server.feedback is None or not choice.judged:
         return None
     return server.feedback.issue(choice.route.revision, request_id, user)
-
-
-def _build_answer(
-    choice: Choice,
-    call: Call,
-    outputs: Mapping[str, Any],
-    request_id: str,
-    *,
-    token: str | None = None,
-    degraded: bool = False,
-) -> Response:
-    meta = {
-        "request_id": request_id,
-        "revision": choice.route.revision,
-        "track": str(choice.route.track),
-        "model": call.model,
-        "cache": str(CacheLabel.MISS),
-        "usage": {"lm_calls": call.calls, **{f"{kind}_tokens": count for kind, count in call.usage.items()}},
-        "feedback_token": token,
-        "degraded": degraded,
-    }
-    headers = {problems.REQUEST_ID_HEADER: request_id}
-    return Response(orjson.dumps({"outputs": outputs, "meta": meta}), 200, headers, "application/json")
 
 
 async def _feedback(server: Server, request: Request, exchange: _Exchange) -> Response:

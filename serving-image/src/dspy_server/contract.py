@@ -190,6 +190,8 @@ class Rejection(StrEnum):
     """Values of `reason` of `dspy_rejected_total`."""
 
     QUEUE = "queue"
+    USER_RATE = "user_rate"
+    USER_BUDGET = "user_budget"
     SIZE = "size"
 
 
@@ -206,6 +208,8 @@ class ProblemCode(StrEnum):
     NOT_READY = "not_ready"
     NO_ROUTE = "no_route"
     QUEUE = "queue"
+    USER_RATE = "user_rate"
+    USER_BUDGET = "user_budget"
     PARSE = "parse"
     RATE_LIMIT = "rate_limit"
     TIMEOUT = "timeout"

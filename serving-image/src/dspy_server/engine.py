@@ -56,6 +56,10 @@ class Call:
         default_factory=lambda: dict.fromkeys(("prompt", "completion", "cached", "reasoning"), 0)
     )
 
+    def count_tokens(self) -> int:
+        """Tokens that were billed so far."""
+        return self.usage["prompt"] + self.usage["completion"]
+
 
 CALL: Final[ContextVar[Call | None]] = ContextVar("dspy_server_call", default=None)
 

@@ -6,6 +6,7 @@ SIGTERM: `/ready` says 503, a pause until no Service sends any more, stop accept
 import asyncio
 import contextlib
 import functools
+import secrets
 import signal
 import socket
 import sys
@@ -29,6 +30,7 @@ from dspy_server.scoring import FeedbackBox, Function, Scorer
 from dspy_server.settings import Settings, list_without_effect
 from dspy_server.snapshot import KeeperConfig, RouteKeeper
 from dspy_server.targets import LmTarget
+from dspy_server.users import UserLimits
 
 VERSION: Final = "0.1.0"
 MIN_THREADS: Final = 32
@@ -133,7 +135,7 @@ def build_parts(settings: Settings) -> Parts:
     Raises:
         SettingsError: a target cannot be built.
     """
-    config, process = settings.config, settings.process
+    config, process, limits = settings.config, settings.process, settings.config.serving.limits
     lms = targets.build_targets(settings, asyncio.get_running_loop().time)
     metrics = Metrics(process.program, [lm.model for lm in lms], dspy_version=compat.DSPY_VERSION)
     metrics.bind_breakers(functools.partial(targets.get_breaker_states, lms))
@@ -156,8 +158,16 @@ def build_parts(settings: Settings) -> Parts:
         adapter=chat,
         scorer=Scorer(_find_function(config.scoring.function), metrics, sample=config.scoring.sample),
         feedback=FeedbackBox(keys, metrics, clock) if keys is not None else None,
-        admission=Admission(config.serving.limits.concurrency, config.serving.limits.queue),
-        workers=ThreadPoolExecutor(config.serving.limits.concurrency, thread_name_prefix="program"),
+        admission=Admission(
+            limits.concurrency, limits.queue, asyncio.get_running_loop().time, rate=limits.requests_per_second
+        ),
+        users=UserLimits(
+            limits.per_user_requests_per_minute,
+            limits.per_user_tokens_per_day,
+            get_pseudonym=(keys or tokens.build_keys(secrets.token_bytes(32))).get_user,
+            clock=clock,
+        ),
+        workers=ThreadPoolExecutor(limits.concurrency, thread_name_prefix="program"),
         version=_build_version(settings),
     )
     return Parts(server, lms)

@@ -3,6 +3,7 @@
 Raised by `app.py` as `ProblemError`, rendered by `build_problem`.
 """
 
+import math
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -57,5 +58,5 @@ def build_response(problem: ProblemError, request_id: str) -> Response:
     }
     headers = {REQUEST_ID_HEADER: request_id}
     if problem.retry_after is not None:
-        headers["retry-after"] = str(max(1, round(problem.retry_after)))
+        headers["retry-after"] = str(max(1, math.ceil(problem.retry_after)))
     return Response(orjson.dumps(body), int(problem.status), headers, MEDIA_TYPE)

@@ -50,8 +50,11 @@ def find_keys(feedback_key: str, api_key: str) -> Keys | None:
     A secret of less than 16 bytes protects nothing and counts as none.
     """
     secret = next((s.encode() for s in (feedback_key, api_key) if len(s.encode()) >= MIN_SECRET_BYTES), None)
-    if secret is None:
-        return None
+    return None if secret is None else build_keys(secret)
+
+
+def build_keys(secret: bytes) -> Keys:
+    """The keys that a secret gives."""
     return Keys(token=_derive(secret, b"feedback-token"), user=_derive(secret, b"user"))
 
 

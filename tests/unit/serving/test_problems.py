@@ -122,7 +122,9 @@ async def test_a_parse_retry_is_counted(world: World, base_url: str) -> None:
     )
 
 
-async def test_requests_beyond_the_queue_are_refused_at_once(world: World, base_url: str) -> None:
+async def test_requests_beyond_the_queue_are_refused_at_once_and_so_is_one_that_waited_in_vain(
+    world: World, base_url: str
+) -> None:
     world.write_table(world.route(0, 100, "stable"))
     config = {
         **build_lm(base_url, "openai/icl-100+slow", timeout="300ms"),
@@ -131,5 +133,5 @@ async def test_requests_beyond_the_queue_are_refused_at_once(world: World, base_
     async with run(world, base_url, config) as (server, client):
         responses = await asyncio.gather(*(ask(client) for _ in range(4)))
         samples = scrape(server.metrics)
-    assert sorted(response.status_code for response in responses) == [429, 429, 504, 504]
-    assert get(samples, "dspy_rejected_total", revision="rev0", reason="queue") == 2
+    assert sorted(response.status_code for response in responses) == [429, 429, 429, 504]
+    assert get(samples, "dspy_rejected_total", revision="rev0", reason="queue") == 3

@@ -123,12 +123,12 @@ def test_a_knob_without_effect_is_reported() -> None:
         "breaker": {"failures": 3},
         "degraded": {"outputs": {"queue": "account"}},
         "cors": {"allowOrigins": ["https://app.example.com"]},
-        "limits": {"perUserTokensPerDay": 5, "queue": 7},
+        "limits": {"budgetOnRedisError": "Deny", "perUserTokensPerDay": 5, "queue": 7},
         "cache": {"ttl": "24h"},
     }
     config = parse_config(json.dumps({**MINIMAL, "serving": knobs}))
     names = [sentence.partition(":")[0] for sentence in list_without_effect(config)]
-    assert names == ["serving.cors", "serving.limits.perUserTokensPerDay"]
+    assert names == ["serving.cors", "serving.limits.budgetOnRedisError"]
     assert list_without_effect(parse_config(json.dumps(MINIMAL))) == []
 
 

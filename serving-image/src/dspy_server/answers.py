@@ -1,0 +1,62 @@
+"""What a client gets for `/ask`: the program's outputs, or, when no LM could answer, the configured ones.
+
+The problems of everything else are in `problems.py`.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import orjson
+from starlette.responses import Response
+
+from dspy_server import problems
+from dspy_server.contract import CacheLabel, ErrorClass
+from dspy_server.engine import Call
+from dspy_server.snapshot import Choice
+
+NO_LM: Final = frozenset(
+    {
+        ErrorClass.TRANSPORT,
+        ErrorClass.TIMEOUT,
+        ErrorClass.SERVER,
+        ErrorClass.RATE_LIMIT,
+        ErrorClass.AUTH,
+        ErrorClass.BREAKER_OPEN,
+    }
+)
+"""Classes of failures that mean: no target could answer."""
+
+
+def build_answer(
+    choice: Choice, call: Call, outputs: Mapping[str, Any], request_id: str, *, token: str | None
+) -> Response:
+    """The program's own answer; `token` lets the client score it."""
+    return _build(choice, call, outputs, request_id, token=token, is_degraded=False)
+
+
+def build_degraded(choice: Choice, outputs: Mapping[str, Any], request_id: str) -> Response:
+    """The configured answer: nobody's to score."""
+    return _build(choice, Call(deadline=0.0), outputs, request_id, token=None, is_degraded=True)
+
+
+def _build(
+    choice: Choice,
+    call: Call,
+    outputs: Mapping[str, Any],
+    request_id: str,
+    *,
+    token: str | None,
+    is_degraded: bool,
+) -> Response:
+    meta = {
+        "request_id": request_id,
+        "revision": choice.route.revision,
+        "track": str(choice.route.track),
+        "model": call.model,
+        "cache": str(CacheLabel.MISS),
+        "usage": {"lm_calls": call.calls, **{f"{kind}_tokens": count for kind, count in call.usage.items()}},
+        "feedback_token": token,
+        "degraded": is_degraded,
+    }
+    headers = {problems.REQUEST_ID_HEADER: request_id}
+    return Response(orjson.dumps({"outputs": outputs, "meta": meta}), 200, headers, "application/json")
