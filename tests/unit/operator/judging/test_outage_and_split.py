@@ -1,5 +1,6 @@
 """LM outages hold without judging; a split that contradicts the routing table is noticed."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -71,6 +72,23 @@ def test_a_split_of_thirteen_instead_of_ten_percent_alarms_within_two_thousand_f
     assert "13.0 % of 2 400 requests instead of 10 %" in verdict.message
     assert "dspy_route_fallback_total" in verdict.message
     assert enter_step(state, 2, 1000).ratio_evidence == NO_RATIO_EVIDENCE
+
+
+def test_the_evidence_on_the_split_is_the_mean_over_six_other_splits() -> None:
+    evidence = build_ratio_evidence(NO_RATIO_EVIDENCE, 26, 174, 0.1, is_sticky=False)
+    products = []
+    for theta in (1 / 2, 1 / 1.3, 1 / 1.1, 1.1, 1.3, 2):
+        q = theta * 0.1 / (0.9 + theta * 0.1)
+        products.append((q / 0.1) ** 26 * ((1 - q) / 0.9) ** 174)
+    assert get_ratio_ln_e(evidence) == pytest.approx(math.log(sum(products) / 6), abs=1e-9)
+
+
+@pytest.mark.parametrize(("e", "alarms"), [(999.0, False), (1001.0, True)])
+def test_the_split_alarms_at_a_thousand(e: float, *, alarms: bool) -> None:
+    state = start_rollout(build_config(SCORE))
+    state = replace(state, ratio_evidence=(math.log(e),) * len(NO_RATIO_EVIDENCE))
+    _, verdict = judge(state, build_score_look(30, 0.8, n=(60, 540)))
+    assert (verdict.reason is Reason.SAMPLE_RATIO_MISMATCH) is alarms
 
 
 def test_the_right_split_never_alarms() -> None:

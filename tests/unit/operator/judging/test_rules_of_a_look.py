@@ -88,6 +88,30 @@ def test_evidence_for_a_promotion_of_exactly_one_over_alpha_suffices() -> None:
         assert judge(at, idle)[1].action is action
 
 
+def test_at_exactly_the_evidence_that_is_needed_the_metric_and_the_rollout_say_so() -> None:
+    state = start_rollout(build_config(SCORE, weights=(50, 100)))
+    needed = -math.log(state.config.alpha)
+    memory = state.metrics[0]
+    for cell, answer in ((needed, MetricAnswer.ROLL_BACK), (needed * (1 - 1e-15), MetricAnswer.WAIT)):
+        rows = tuple((cell,) * len(row) for row in memory.rows)
+        step = replace(memory.step, canary_n=60.0, paired_canary=1.0, paired_stable=1.0)
+        at = replace(state, metrics=(replace(memory, rows=rows, step=step),))
+        _, verdict = judge(at, Look(t=30))
+        assert verdict.metrics[0].verdict is answer
+        assert (verdict.action is Action.ROLL_BACK) is (answer is MetricAnswer.ROLL_BACK)
+
+
+def test_the_rollouts_answer_is_unmeasured_until_a_deciding_metric_is_measured() -> None:
+    config = build_config(SCORE, replace(ERRORS, dry_run=True))
+    state, silent = judge(start_rollout(config), Look(t=30))
+    assert silent.answer is MetricAnswer.UNMEASURED
+    dry = {"errors": (Counts(50), Counts(450))}
+    state, only_dry = judge(state, Look(t=60, metrics=dry))
+    assert only_dry.answer is MetricAnswer.UNMEASURED
+    _, measured = judge(state, build_score_look(90, 0.8))
+    assert measured.answer is MetricAnswer.WAIT
+
+
 def test_status_shows_the_share_of_what_either_answer_needs() -> None:
     _, verdict = judge(start_rollout(build_config(SCORE, ERRORS)), build_two(30, 0.5, bad=0))
     score, errors = verdict.metrics
