@@ -38,6 +38,14 @@ def test_few_or_rare_errors_are_no_outage(requests: float, errors: float) -> Non
     assert verdict.reason is not Reason.LM_OUTAGE
 
 
+@pytest.mark.parametrize(("requests", "errors"), [(50.0, 5.0), (100.0, 10.0), (5.0, 5.0)])
+def test_five_errors_and_a_tenth_of_the_requests_are_an_outage(requests: float, errors: float) -> None:
+    state = start_rollout(build_config(SCORE))
+    look = build_score_look(30, 0.8, requests=(10.0, requests), provider_errors=(0.0, errors))
+    _, verdict = judge(judge(state, look)[0], build_score_look(60, 0.8))
+    assert verdict.reason is Reason.LM_OUTAGE
+
+
 def test_a_canary_with_a_wrong_key_cannot_hide_behind_its_errors() -> None:
     state = start_rollout(build_config(SCORE))
     look = build_score_look(30, 0.8, requests=(10.0, 90.0), provider_errors=(10.0, 0.0))
