@@ -148,7 +148,8 @@ def _find_past(rollout: DSPyRollout) -> Past | None:
     if rollout.status.phase not in set(Phase):
         return None
     origin, to = rollout.spec.from_.revision, rollout.spec.to.revision
-    return Past(rollout.metadata.name, origin, to, Phase(rollout.status.phase), _get_end(rollout))
+    phase = Phase(rollout.status.phase)
+    return Past(rollout.metadata.name, origin, to, phase, _get_end(rollout), rollout.spec.fast)
 
 
 def _list_previous(rollouts: Iterable[DSPyRollout], record: DeploymentRecord) -> list[str]:

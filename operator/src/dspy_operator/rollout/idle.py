@@ -19,6 +19,7 @@ from dspy_operator.rollout.clock import format_time
 from dspy_operator.rollout.ending import build_rejected
 from dspy_operator.rollout.model import (
     ArtifactState,
+    DeploymentRecord,
     Observation,
     Phase,
     Pointer,
@@ -50,15 +51,26 @@ def has_no_stable_revision(seen: Observation) -> Decision | None:
     if seen.table is not None and seen.table.split.stable.program.revision in seen.revisions:
         program = seen.table.split.stable.program
         stable = Stable(program.revision, program.sha256, format_time(seen.now))
-        record = replace(seen.record, stable=stable, rejected=tuple(_list_rejected(seen)))
+        record = replace(_note_old_orders(seen), stable=stable, rejected=tuple(_list_rejected(seen)))
         return Decision(
             Reason.INITIALIZING, f"Found revision {program.revision} serving", deployment=record, wait=0
         )
     return _find_obstacle(seen) or _record_first(seen)
 
 
+def _note_old_orders(seen: Observation) -> DeploymentRecord:
+    """Commands that stand in a resource without a status are old: restored with it, or handled before it was wiped.
+
+    They are noted as handled and do not act again; the latest of pause and resume goes on being so.
+    """
+    return replace(seen.record, handled=build_handled(seen.record.handled, seen.orders))
+
+
 def _list_rejected(seen: Observation) -> Iterator[Rejected]:
-    """What the attempts say is rejected: those that failed since the last promotion, and one that was open."""
+    """What the attempts say is rejected: those that failed since the last promotion, and one that was open.
+
+    Also what an undo left while the spec still asks for it: the spec did not go back, so a person did.
+    """
     attempts = sorted((*seen.stock.attempts, *seen.stock.unfinished), key=lambda past: past.ended_at)
     promoted = max((n for n, past in enumerate(attempts) if past.phase is Phase.PROMOTED), default=-1)
     failed = (past for past in attempts[promoted + 1 :] if past.phase is not Phase.SUPERSEDED)
@@ -69,6 +81,11 @@ def _list_rejected(seen: Observation) -> Iterator[Rejected]:
         else:
             message = f"Attempt {past.name} was open when the status of this resource was lost"
             yield build_rejected(seen, past.to, Reason.RECORD_LOST, message, seen.now)
+    last = attempts[promoted] if promoted >= 0 else None
+    asked = seen.target.program.revision if isinstance(seen.target, Target) else ""
+    if last and last.fast and last.origin == asked:
+        message = f"Undone by a person: back to revision {last.to}"
+        yield build_rejected(seen, asked, Reason.UNDONE, message, last.ended_at)
 
 
 def stable_was_never_ready(seen: Observation) -> Decision | None:
@@ -87,7 +104,8 @@ def _record_first(seen: Observation) -> Decision:
     if program.revision not in seen.revisions:
         message = f"Recording what revision {program.revision} is"
         return Decision(Reason.INITIALIZING, message, action=CreateRevision(program), wait=0)
-    record = replace(seen.record, stable=Stable(program.revision, program.sha256))
+    before = _note_old_orders(seen) if seen.record.stable is None else seen.record
+    record = replace(before, stable=Stable(program.revision, program.sha256))
     message = f"Starting the first revision, {program.revision}"
     return Decision(Reason.INITIALIZING, message, deployment=record, wait=0)
 

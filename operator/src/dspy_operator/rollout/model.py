@@ -268,10 +268,9 @@ class Load:
 class Capacity:
     """Pods of stable's workload, and programs.
 
-    `slots[i]` is the digest of the bytes in slot i, empty when it holds none. `archived`: digests that have a copy that
-    cannot change, `available`: those whose bytes can be had. `drifted` names children that are missing or differ,
-    `leaving` workloads whose Deployment still runs although stable is another; `denied` is why the API server lets no
-    pod be made, in its words, empty if it does.
+    `slots[i]`: digest of the bytes in slot i, or empty. `archived`: digests with a copy that cannot change,
+    `available`: those whose bytes can be had. `drifted`: children that are missing or differ, `leaving`: workloads that
+    still have pods although stable is another, `denied`: why the API server lets no pod be made, in its words.
     """
 
     ready_pods: int = 0
@@ -329,6 +328,7 @@ class Past:
     to: str
     phase: Phase
     ended_at: float
+    fast: bool = False
 
 
 @dataclass(frozen=True)

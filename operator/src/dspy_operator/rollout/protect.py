@@ -41,7 +41,9 @@ def the_spec_moved_on(seen: Observation) -> Decision | None:
     if asked == rollout.origin.revision:
         message = f"The spec went back to the stable revision {asked}"
         return build_roll_back(seen, Phase.SUPERSEDED, Reason.SUPERSEDED, message)
-    if seen.queue and not seen.record.is_rejected(asked):
+    # Only what can still be tried is waited for: its bytes may have gone with the spec before they were copied.
+    can_be_tried = rollout.to.sha256 in seen.capacity.available
+    if seen.queue and can_be_tried and not seen.record.is_rejected(asked):
         return None
     message = f"The spec moved on to revision {asked} before {rollout.to.revision} was decided"
     return build_roll_back(seen, Phase.SUPERSEDED, Reason.SUPERSEDED_UNDECIDED, message)

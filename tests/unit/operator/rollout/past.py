@@ -55,7 +55,9 @@ def list_previous(world: World) -> tuple[str, ...]:
 def build_stock(world: World) -> Stock:
     return Stock(
         attempts=tuple(
-            Past(r.name, r.origin.revision, r.to.revision, r.record.phase, world.ended.get(r.name, 0.0))
+            Past(
+                r.name, r.origin.revision, r.to.revision, r.record.phase, world.ended.get(r.name, 0.0), r.fast
+            )
             for r in list_ended(world)
         ),
         unfinished=tuple(

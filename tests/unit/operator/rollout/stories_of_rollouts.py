@@ -93,6 +93,17 @@ def a_third_revision_queues(teller: Teller) -> None:
 
 
 @story
+def a_third_revision_does_not_queue_behind_a_program_that_is_gone(teller: Teller) -> None:
+    teller.world.queue = True
+    teller.start()
+    teller.apply("b")
+    teller.wait_until(lambda world: world.deployment.pointer is not None)
+    teller.apply("c")
+    teller.wait_until(lambda world: "c-1" in world.rollouts)
+    teller.wait_for(Phase.STEPPING, 1)
+
+
+@story
 def the_spec_goes_back_to_stable(teller: Teller) -> None:
     teller.start()
     teller.apply("b")

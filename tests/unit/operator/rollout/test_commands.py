@@ -14,6 +14,7 @@ from tests.unit.operator.rollout.scenes import (
     reach,
     summarize,
 )
+from tests.unit.operator.rollout.telling import Teller
 from tests.unit.operator.rollout.world import DAWN
 
 from dspy_operator.api.names import Command
@@ -180,3 +181,46 @@ def test_a_wiped_deployment_never_goes_forward_by_what_was_open(phase: str) -> N
         or teller.world.deployment.pointer is None
         or (teller.world.deployment.pointer.rollout != "b-1")
     )
+
+
+@pytest.mark.parametrize("command", [Command.UNDO, Command.RETRY, Command.PROMOTE, Command.ABORT])
+def test_a_command_that_was_handled_does_not_act_again_when_the_status_is_wiped(command: Command) -> None:
+    teller = begin()
+    teller.apply("b")
+    teller.wait_for_the_end()
+    teller.wait(60)
+    teller.order(command)
+    teller.wait(HALF_AN_HOUR)
+    before = teller.world.deployment
+    teller.world.deployment = DeploymentRecord()
+    teller.wait(HALF_AN_HOUR)
+    after = teller.world.deployment
+    assert after.stable is not None
+    assert before.stable is not None
+    assert (after.stable.revision, after.pointer) == (before.stable.revision, None)
+    assert after.handled[command] == (teller.world.annotations[command.annotation],)
+
+
+def test_a_pause_outlives_a_wiped_status() -> None:
+    teller = begin()
+    teller.order(Command.PAUSE)
+    teller.wait(60)
+    teller.world.deployment = DeploymentRecord()
+    teller.apply("b")
+    teller.wait(HALF_AN_HOUR)
+    assert summarize(teller) == "no attempt; a is stable, nothing rejected"
+
+
+def test_a_resource_that_is_restored_with_old_commands_begins_like_a_new_one() -> None:
+    teller = Teller()
+    for command in (Command.UNDO, Command.RETRY, Command.PROMOTE_FULL, Command.ABORT):
+        teller.world.order(command)
+    teller.start()
+    teller.wait(60)
+    assert teller.world.deployment.handled.keys() == {
+        Command.UNDO,
+        Command.RETRY,
+        Command.PROMOTE_FULL,
+        Command.ABORT,
+    }
+    assert not [line for line in teller.lines if "CommandRefused" in line]

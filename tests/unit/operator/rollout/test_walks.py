@@ -14,7 +14,7 @@ from tests.unit.operator.rollout.telling import Teller, is_write
 from dspy_operator.api.names import Command
 from dspy_operator.api.reasons import Reason
 from dspy_operator.rollout.judging import Mode, OnDeadline
-from dspy_operator.rollout.model import ArtifactState, Plan, Refusal, RolloutRecord, Split
+from dspy_operator.rollout.model import ArtifactState, DeploymentRecord, Plan, Refusal, RolloutRecord, Split
 
 Event = Callable[[Teller], None]
 MOST_ROUNDS = 400
@@ -121,6 +121,10 @@ def wipe_attempt(teller: Teller) -> None:
         teller.world.rollouts[rollout.name] = replace(rollout, record=RolloutRecord())
 
 
+def wipe_deployment(teller: Teller) -> None:
+    teller.world.deployment = DeploymentRecord()
+
+
 def delete_revision(letter: str) -> Event:
     def happen(teller: Teller) -> None:
         teller.world.revisions.pop(letter, None)
@@ -167,6 +171,7 @@ EVENTS: dict[str, Event] = {
     "slot 1 deleted": delete_slot(1),
     "attempt deleted": delete_attempt,
     "attempt wiped": wipe_attempt,
+    "deployment wiped": wipe_deployment,
     "V of a deleted": delete_revision("a"),
     "V of b deleted": delete_revision("b"),
     "pods": lose_pods,
