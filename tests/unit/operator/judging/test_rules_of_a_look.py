@@ -112,6 +112,22 @@ def test_the_rollouts_answer_is_unmeasured_until_a_deciding_metric_is_measured()
     assert measured.answer is MetricAnswer.WAIT
 
 
+def test_time_in_which_only_a_dry_run_was_measured_is_not_observed() -> None:
+    config = build_config(SCORE, replace(ERRORS, dry_run=True))
+    state, _ = judge(start_rollout(config), Look(t=30, metrics={"errors": (Counts(50), Counts(450))}))
+    assert state.clock.observed == 0
+    state, _ = judge(state, build_score_look(60, 0.8, n=(0, 9)))
+    assert state.clock.observed == 30
+
+
+def test_in_the_bake_time_in_which_only_stable_was_asked_is_not_observed() -> None:
+    state = enter_bake(start_rollout(build_config(SCORE, bake=600)), 10)
+    state, _ = judge(state, build_score_look(40, 0.8, n=(0, 9)))
+    assert state.clock.observed == 0
+    state, _ = judge(state, build_score_look(70, 0.8, n=(9, 0)))
+    assert state.clock.observed == 30
+
+
 def test_status_shows_the_share_of_what_either_answer_needs() -> None:
     _, verdict = judge(start_rollout(build_config(SCORE, ERRORS)), build_two(30, 0.5, bad=0))
     score, errors = verdict.metrics
