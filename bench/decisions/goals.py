@@ -135,6 +135,11 @@ def _list_scenarios(results: Results) -> Iterator[Goal]:
     yield Goal("latency: rolled back although the provider slows both x 2", 0.0, max(slowed))
     looks = max(float(latency.looks_to_roll_back or 1e9) for latency in twice)
     yield Goal("latency: looks until a canary x 2 is rolled back", 4, looks)
+    errors = {rate.points: rate for rate in results.errors}
+    yield Goal("error rate: equal canary rolled back", 0.01, errors[0.0].rolled_back)
+    yield Goal(
+        "error rate: requests until +5 points are rolled back", 250, errors[0.05].requests_to_roll_back or 1e9
+    )
     right = next(split for split in results.splits if split.share == 0.1)
     wrong = next(split for split in results.splits if split.share == 0.13)
     yield Goal("split as the table says: alarmed", 0.002, right.alarmed)

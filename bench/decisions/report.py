@@ -34,6 +34,8 @@ def list_tables(results: Results) -> Iterator[tuple[str, str]]:
     yield "Late regressions (thumbs, 1,500 samples)", _build_late(results)
     yield "An outage of the LM while the split changes (thumbs)", _build_outages(results)
     yield "Latency, limit +20 %", _build_latencies(results)
+    yield "Error rate, 1 % of stable's requests, limit +1 point", _build_errors(results)
+    yield "Users who say the same several times (thumbs, 10/90)", _build_clusters(results)
     yield "A split that is not the table's (10 % expected)", _build_splits(results)
     yield "What `plan` says and what happens", _build_forecasts(results)
     yield "Traffic (thumbs, on evidence alone)", _build_traffic(results)
@@ -146,6 +148,35 @@ def _build_latencies(results: Results) -> str:
         "looks to roll back", "to promote",
     )  # fmt: skip
     return build_table(head, rows)
+
+
+def _build_errors(results: Results) -> str:
+    rows = [
+        (
+            f"+{100 * e.points:g} points",
+            say(e.rolled_back),
+            say(e.promoted),
+            count(e.requests_to_roll_back),
+            count(e.requests_to_promote),
+        )
+        for e in results.errors
+    ]
+    head = ("canary", "rolled back", "promoted", "requests to roll back", "to promote")
+    return build_table(head, rows)
+
+
+def _build_clusters(results: Results) -> str:
+    rows = [
+        (
+            count(c.size),
+            say(c.drop),
+            say(c.with_dispersion),
+            say(c.without),
+            f"{c.mean_dispersion:.2f}",
+        )
+        for c in results.clusters
+    ]
+    return build_table(("scores a user", "drop", "rolled back", "without m̂", "mean m̂ after 100 looks"), rows)
 
 
 def _build_splits(results: Results) -> str:

@@ -18,6 +18,7 @@ from bench.decisions.grid import (
     run_long,
 )
 from bench.decisions.laws import LAWS
+from bench.decisions.others import POINTS, Clusters, ErrorRate, measure_clusters, measure_errors
 from bench.decisions.rollouts import (
     LATE,
     RATES,
@@ -63,6 +64,8 @@ class Results:
     outages: list[Outage] = field(default_factory=list)
     dead: dict[float, float] = field(default_factory=dict)
     latencies: list[Latency] = field(default_factory=list)
+    errors: list[ErrorRate] = field(default_factory=list)
+    clusters: list[Clusters] = field(default_factory=list)
     splits: list[Split] = field(default_factory=list)
     forecasts: list[Forecast] = field(default_factory=list)
     traffic: list[Traffic] = field(default_factory=list)
@@ -99,17 +102,26 @@ def _list_small_jobs(runs: int) -> Iterator[Job]:
         yield run_course, (course, WHOLE_TIMES * runs), lambda r, found: r.whole.append(found)
     for course in LATE:
         yield run_course, (course, runs), lambda r, found: r.late.append(found)
+    yield from _list_situation_jobs(runs)
+    for mean in DEAD:
+        yield measure_dead_canary, (mean, runs), partial(_keep_dead, mean)
+    for drop in DROPS:
+        yield get_curve, ("thumbs", drop, runs), partial(_keep_curve, drop)
+
+
+def _list_situation_jobs(runs: int) -> Iterator[Job]:
     for order in OUTAGES:
         for drop in (0.0, 0.1):
             yield measure_outage, (order, drop, runs), lambda r, found: r.outages.extend(found)
     for canary, stable in LATENCIES:
         yield measure_latency, (canary, stable, runs), lambda r, found: r.latencies.append(found)
+    for points in POINTS:
+        yield measure_errors, (points, runs), lambda r, found: r.errors.append(found)
+    for size in (1, 2, 5):
+        for drop in (0.0, 0.02):
+            yield measure_clusters, (size, drop, runs), lambda r, found: r.clusters.append(found)
     for share in SHARES:
         yield measure_split, (share, runs), lambda r, found: r.splits.append(found)
-    for mean in DEAD:
-        yield measure_dead_canary, (mean, runs), partial(_keep_dead, mean)
-    for drop in DROPS:
-        yield get_curve, ("thumbs", drop, runs), partial(_keep_curve, drop)
 
 
 def _keep_law(results: Results, found: tuple[list[Cell], list[Tuned]]) -> None:

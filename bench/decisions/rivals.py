@@ -203,8 +203,8 @@ class PooledSequence(Pooled):
 class Ours:
     """The operator's judge by evidence alone: no minimum of samples, no duration, no deadline."""
 
-    def __init__(self, runs: int, reference: Reference, rows: int = 1) -> None:
-        self.judge, self.looks = Judge(runs, SCORE, reference, rows), 0
+    def __init__(self, runs: int, reference: Reference, rows: int = 1, metric: MetricConfig = SCORE) -> None:
+        self.judge, self.looks = Judge(runs, metric, reference, rows), 0
 
     def take(self, canary: Sums, stable: Sums) -> Answers:
         """E_R and E_P against 1/alpha."""

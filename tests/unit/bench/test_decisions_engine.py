@@ -82,6 +82,22 @@ def test_arrays_give_the_operators_evidence_look_by_look(
     assert judge.get_ln_e_rollback().max() > 1
 
 
+def test_arrays_judge_error_rates_as_the_operator_does() -> None:
+    metric, reference = MetricConfig("errors", MetricType.ERROR_RATE, margin=0.01), Reference(0.99, 0.0099)
+    rng, judge = build_generator("equal errors"), Judge(RUNS, metric, reference, rows=2)
+    memories = [build_metric_step(metric, build_metric_start(metric, reference), 1)] * RUNS
+    for look in range(1, 30):
+        good = rng.binomial(50, 0.96, RUNS).astype(float), rng.binomial(450, 0.99, RUNS).astype(float)
+        arms = [Sums(np.full(RUNS, n), ok, ok) for n, ok in zip((50.0, 450.0), good, strict=True)]
+        judge.take(30.0 * look, *arms)
+        for run in range(RUNS):
+            counts = (Counts(50, bad=50 - good[0][run]), Counts(450, bad=450 - good[1][run]))
+            memories[run] = build_measured(metric, memories[run], 30.0 * look, counts)
+            rollback = get_ln_e_rollback(CONFIG, metric, memories[run])
+            assert judge.get_ln_e_rollback()[run] == pytest.approx(rollback, abs=1e-9)
+            assert judge.get_ln_e_promote()[run] == pytest.approx(get_ln_e_promote(memories[run]), abs=1e-9)
+
+
 def test_arrays_judge_latencies_as_the_operator_does() -> None:
     rng, metric = (
         build_generator("equal latency"),
