@@ -1,6 +1,6 @@
 """The model check from the command line: `python -m tests.model [--deep] [--mutants] [--only NAME] [--most N]`.
 
-Prints states, edges, seconds and the longest way to rest of each check; of a broken rule the shortest run that breaks it.
+Prints states, edges, seconds and the longest way to rest of each check; of a broken rule the shortest run to it.
 """
 
 import argparse

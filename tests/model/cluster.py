@@ -76,14 +76,15 @@ class Ghost:
 
     `uses`: every revision with weight in any table since the last confirmed one. `lowered`: attempts (uid) that were
     rolled back or are over; `ends`: how, also when the record was lost since; `lost`: those whose record was wiped
-    while the table showed it. `granted`: the newest weight that was recorded, and for which attempt. `acted`: nonces
-    that have done something.
+    while the table showed it; `undone`: those that an `undo` opened. `granted`: the newest weight that was recorded,
+    and for which attempt. `acted`: nonces that have done something.
     """
 
     uses: frozenset[Use] = frozenset()
     lowered: frozenset[str] = frozenset()
     ends: frozenset[tuple[str, Phase]] = frozenset()
     lost: frozenset[str] = frozenset()
+    undone: frozenset[str] = frozenset()
     granted: tuple[str, int] = ("", 0)
     acted: frozenset[str] = frozenset()
 

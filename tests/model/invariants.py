@@ -157,7 +157,7 @@ def a_hold_holds(seen: Observation, decision: Decision) -> Broken:
 
 
 def a_queue_waits(seen: Observation, decision: Decision) -> Broken:
-    """1.4: with `Queue` a new revision waits until the attempt has ended."""
+    """1.4: with `Queue` a new revision waits until the attempt has ended, if the bytes of that are still to be had."""
     rollout, record, target = seen.rollout, decision.rollout, seen.target
     if rollout is None or record is None or not seen.queue or not isinstance(target, Target):
         return None
@@ -165,6 +165,8 @@ def a_queue_waits(seen: Observation, decision: Decision) -> Broken:
     if record.outcome is not Phase.SUPERSEDED or rollout.record.outcome is not None:
         return None
     if asked == rollout.origin.revision or seen.record.is_rejected(asked):
+        return None
+    if rollout.to.sha256 not in seen.capacity.available:
         return None
     return f"1.4: superseded by {asked}, which should have queued"
 
@@ -262,7 +264,7 @@ def a_raise_follows_the_record(before: Cluster, write: Write, after: Cluster) ->
         return f"S7: share for {letter}, which was given up"
     if canary.weight > weight:
         return f"S4: {canary.weight} % although the record says {weight}"
-    if before.record.is_rejected(letter) and pointer.source == letter:
+    if before.record.is_rejected(letter) and uid not in before.ghost.undone:
         return f"S5: share for {letter}, which is rejected"
     return None
 
@@ -296,7 +298,7 @@ def stable_moves_by_a_promotion(  # noqa: PLR0911  one rule each
         return f"S8: stable becomes {new.revision} without a promotion"
     if new.revision not in before.revisions or new.revision not in before.archived:
         return f"S8: stable becomes {new.revision}, of which there is no record or no copy"
-    if before.record.is_rejected(new.revision) and pointer.source == new.revision:
+    if before.record.is_rejected(new.revision) and pointer.rollout_uid not in before.ghost.undone:
         return f"S5: {new.revision} is rejected and becomes stable"
     return None
 
@@ -401,10 +403,13 @@ def _is_new(given: Given, was: Handled, now: Handled) -> bool:
 
 def note_acting(before: Cluster, write: Write, after: Cluster) -> Cluster:
     """The cluster that remembers which nonces have acted."""
-    acting = {given.nonce for given in list_acting(before, write)}
+    acting = list_acting(before, write)
     if not acting:
         return after
-    return replace(after, ghost=replace(after.ghost, acted=after.ghost.acted | acting))
+    ghost, pointer = after.ghost, after.record.pointer
+    if pointer and before.record.pointer is None:
+        ghost = replace(ghost, undone=ghost.undone | {pointer.rollout_uid})
+    return replace(after, ghost=replace(ghost, acted=ghost.acted | {given.nonce for given in acting}))
 
 
 WRITES: tuple[Callable[[Cluster, Write, Cluster], Broken], ...] = (

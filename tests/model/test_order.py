@@ -1,22 +1,24 @@
-"""What the model takes for granted of the shell: the record before the effect, and every write bound to what was read."""
+"""What the model takes for granted of the shell: the record first, and every write bound to what was read."""
 
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
 from dspy_operator.errors import Conflict
-from dspy_operator.kube.client import Client
 from dspy_operator.kube.resources import CONFIGMAPS, DSPYROLLOUTS
 from dspy_operator.manifests.owner import Owner
 from dspy_operator.reconcile.execute import Executor
 from dspy_operator.reconcile.memory import Given, Memory
-from dspy_operator.reconcile.programs import Programs
 from dspy_operator.reconcile.reconciler import Parts, Reconciler, Timing
 from dspy_operator.reconcile.record import Recorder
 from dspy_operator.reconcile.snapshot import Snapshot
 from dspy_operator.rollout.actions import Decision, Restamp
 from dspy_operator.rollout.model import DeploymentRecord, Observation
+
+if TYPE_CHECKING:
+    from dspy_operator.kube.client import Client
+    from dspy_operator.reconcile.programs import Programs
 
 META = {"name": "triage-routes", "namespace": "demo", "uid": "u-1", "resourceVersion": "41"}
 READ = {"metadata": META}

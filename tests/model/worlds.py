@@ -7,6 +7,7 @@ from tests.model.cluster import EMPTY_RECORD, NOTHING_HANDLED, Attempt, Cluster,
 from tests.model.events import Bounds, Budget
 from tests.model.programs import NOW, build_program
 
+from dspy_operator.api.names import Command
 from dspy_operator.rollout.clock import format_time
 from dspy_operator.rollout.model import DeploymentRecord, Phase, Share, Split, Stable, Table
 
@@ -64,9 +65,53 @@ class Check:
         return self.name
 
 
+ABORTING = (Command.ABORT, Command.PROMOTE_FULL)
+
 CHECKS = (
     Check("1 operator, 2 edits", build_settled(), Bounds(Budget(edits=2))),
-    Check("1 operator, 1 edit, 1 command", build_settled(), Bounds(Budget(edits=1, commands=1), "b")),
+    Check("1 operator, 2 edits, queue", build_settled(queue=True), Bounds(Budget(edits=2), "bc")),
+    Check(
+        "1 operator, 2 edits, pause, spoilt spec",
+        build_settled(),
+        Bounds(Budget(edits=2), "b", spoils=True, pauses=True),
+    ),
+    Check("1 operator, each command", build_settled(), Bounds(Budget(edits=1, commands=1), "b")),
+    Check("1 operator, back or undo", build_promoted(), Bounds(Budget(edits=1, commands=1), "ac")),
+    Check(
+        "1 operator, deletion, no pod ready",
+        build_settled(),
+        Bounds(Budget(edits=1, deletions=1, outages=1), "b"),
+    ),
+    Check(
+        "1 operator, 1 edit, 1 command, canary refused, record lost",
+        build_settled(),
+        Bounds(Budget(edits=1, commands=1, refusals=1, losses=1), "b"),
+    ),
+    Check(
+        "1 operator, 2 edits, abort or promote-full, canary refused, record lost",
+        build_settled(),
+        Bounds(Budget(edits=2, commands=1, refusals=1, losses=1), "b", ABORTING),
+    ),
+    Check("2 operators, 2 edits, 1 take-over", build_settled(), Bounds(Budget(edits=2, takeovers=1), "bc")),
 )
+"""With the unit tests: about a minute."""
 
-DEEP = CHECKS
+_FAULTS = Budget(commands=1, refusals=1, losses=1)
+
+DEEP = (
+    Check("1 operator, 3 edits, 2 commands", build_settled(), Bounds(Budget(edits=3, commands=2))),
+    Check("1 operator, 2 edits, 1 command, faults", build_settled(), Bounds(_FAULTS._replace(edits=2))),
+    Check("2 operators, 2 edits, 2 take-overs", build_settled(), Bounds(Budget(edits=2, takeovers=2))),
+    Check(
+        "2 operators, 1 edit, 1 take-over, 1 command, faults",
+        build_settled(),
+        Bounds(_FAULTS._replace(edits=1, takeovers=1)),
+    ),
+    Check(
+        "2 operators without a Lease, 1 edit",
+        build_settled(),
+        Bounds(Budget(edits=1, takeovers=1)),
+        Rules(old_runs=True),
+    ),
+)
+"""On demand: `python -m tests.model --deep`."""
