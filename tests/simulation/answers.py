@@ -1,5 +1,6 @@
 """What the simulated API server answers: an HTTP status and a body."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,9 +30,9 @@ def succeed(body: Object) -> Answer:
 
 
 def fail(
-    code: int, reason: str, message: str, *, cause: str = "", retry_after: float | None = None
+    code: int, reason: str, message: str, *, causes: Sequence[str] = (), retry_after: float | None = None
 ) -> Answer:
-    """A `Status` that says why not; `cause` is the field that is to blame."""
+    """A `Status` that says why not; `causes` are the fields that are to blame."""
     body: Object = {
         "kind": "Status",
         "apiVersion": "v1",
@@ -41,6 +42,7 @@ def fail(
         "reason": reason,
         "code": code,
     }
-    if cause:
-        body["details"] = {"causes": [{"reason": "FieldValueInvalid", "field": cause, "message": message}]}
+    if causes:
+        found = [{"reason": "FieldValueInvalid", "field": field, "message": message} for field in causes]
+        body["details"] = {"causes": found}
     return Answer(code, body, retry_after)

@@ -207,7 +207,10 @@ class Network:
                 return fail(409, "Conflict", "the object has been modified")
             case FaultKind.PRECONDITION:
                 return fail(
-                    422, "Invalid", "metadata.resourceVersion: must match", cause="metadata.resourceVersion"
+                    422,
+                    "Invalid",
+                    "metadata.resourceVersion: must match",
+                    causes=["metadata.resourceVersion"],
                 )
             case FaultKind.BUSY:
                 return fail(429, "TooManyRequests", "try again", retry_after=1.0)

@@ -35,6 +35,8 @@ PATIENCE = 30.0
 UNDECIDED = 150.0
 """Seconds after which a person ends what holds for ever."""
 LONGEST = 600.0
+NOTICED = 2.0
+"""Seconds until the last act of a person shows."""
 QUIET = 300.0
 SETTLING = 65.0
 """Seconds until the last tellings of the pods are over and the telemetry was looked at."""
@@ -145,6 +147,7 @@ async def _watch(referee: Referee, operators: Operators, plan: Plan) -> None:
         return
     if referee.people.mend():
         operators.list_again()
+    await asyncio.sleep(NOTICED)
     waited, helped = 0.0, False
     while not referee.broken and (unrest := find_unrest(referee)):
         operators.revive()

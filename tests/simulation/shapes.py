@@ -9,6 +9,7 @@ from dspy_operator.kube.resources import (
     DEPLOYMENTS,
     DSPYDEPLOYMENTS,
     DSPYROLLOUTS,
+    LEASES,
     PDBS,
     PODS,
     SERVICES,
@@ -23,12 +24,35 @@ GENERATED: Final = frozenset({DEPLOYMENTS, PDBS, PODS, DSPYDEPLOYMENTS, DSPYROLL
 STATUS: Final = frozenset({DEPLOYMENTS, SERVICES, PDBS, PODS, DSPYDEPLOYMENTS, DSPYROLLOUTS})
 """Kinds whose status is written by itself."""
 
+SERVED: Final = frozenset(
+    {
+        CONFIGMAPS,
+        CONTROLLERREVISIONS,
+        DEPLOYMENTS,
+        DSPYDEPLOYMENTS,
+        DSPYROLLOUTS,
+        LEASES,
+        PDBS,
+        PODS,
+        SERVICES,
+    }
+)
+
+CUSTOM: Final = frozenset({DSPYDEPLOYMENTS, DSPYROLLOUTS})
+
 TRACKED: Final = frozenset({CONFIGMAPS, DEPLOYMENTS, SERVICES, PDBS})
 """Kinds that the operator applies: only there it matters whose a field is."""
 
+ANSWERS_WITH_THE_OBJECT: Final = frozenset({SERVICES})
+"""Kinds of which a deletion answers with what was deleted."""
 
-def find_changed_part(before: Object, after: Object) -> bool:
-    """Whether anything but metadata and status changed."""
+
+def is_wanted_otherwise(resource: Resource, before: Object, after: Object) -> bool:
+    """Whether the generation counts this change: not of metadata and status, but for a Deployment's annotations."""
+    if resource is DEPLOYMENTS and before["metadata"].get("annotations") != after["metadata"].get(
+        "annotations"
+    ):
+        return True
     return any(
         before.get(key) != after.get(key)
         for key in before.keys() | after.keys()
@@ -36,19 +60,20 @@ def find_changed_part(before: Object, after: Object) -> bool:
     )
 
 
-def IMMUTABLE(resource: Resource, before: Object, after: Object) -> Iterator[tuple[str, str]]:  # noqa: N802
-    """Field and sentence of each change that is refused."""
-    if resource == CONTROLLERREVISIONS and before.get("data") != after.get("data"):
-        yield "data", "Invalid value: field is immutable"
-    if resource == CONFIGMAPS and before.get("immutable"):
-        if before.get("data") != after.get("data"):
-            yield "data", "Forbidden: field is immutable when `immutable` is set"
-        if before.get("binaryData") != after.get("binaryData"):
-            yield "binaryData", "Forbidden: field is immutable when `immutable` is set"
-        if not after.get("immutable"):
-            yield "immutable", "Forbidden: field is immutable when `immutable` is set"
-    if resource == DEPLOYMENTS and before["spec"].get("selector") != after["spec"].get("selector"):
-        yield "spec.selector", "Invalid value: field is immutable"
+def list_wrong(resource: Resource, before: Object, after: Object) -> Iterator[str]:
+    """The fields of a change that is refused."""
+    if resource is CONTROLLERREVISIONS and before.get("data") != after.get("data"):
+        yield "data"
+    if resource is DSPYROLLOUTS and before.get("spec") != after.get("spec"):
+        yield "spec"
+    if resource is CONFIGMAPS and before.get("immutable"):
+        fixed = ("immutable", "data", "binaryData")
+        yield from (field for field in fixed if before.get(field) != after.get(field))
+    if resource is DEPLOYMENTS and before["spec"].get("selector") != after["spec"].get("selector"):
+        yield "spec.selector"
+        wanted = after["spec"]["selector"]["matchLabels"].items()
+        if not wanted <= after["spec"]["template"]["metadata"]["labels"].items():
+            yield "spec.template.metadata.labels"
 
 
 def fill_defaults(resource: Resource, obj: Object) -> Object:

@@ -11,10 +11,20 @@ from typing import Any, Final
 
 from tests.simulation import fields
 from tests.simulation.answers import Answer, Refused, fail, succeed
-from tests.simulation.shapes import GENERATED, IMMUTABLE, STATUS, TRACKED, fill_defaults, find_changed_part
+from tests.simulation.shapes import (
+    ANSWERS_WITH_THE_OBJECT,
+    CUSTOM,
+    GENERATED,
+    SERVED,
+    STATUS,
+    TRACKED,
+    fill_defaults,
+    is_wanted_otherwise,
+    list_wrong,
+)
 
-from dspy_operator.kube.client import APPLY_PATCH, METADATA, METADATA_LIST, Call
-from dspy_operator.kube.resources import Resource
+from dspy_operator.kube.client import APPLY_PATCH, MERGE_PATCH, METADATA, METADATA_LIST, Call
+from dspy_operator.kube.resources import CONTROLLERREVISIONS, Resource
 from dspy_operator.rollout.clock import format_time
 
 Object = dict[str, Any]
@@ -96,20 +106,25 @@ class Store:
         """One request, at once; `basis` is kept with the changes that it makes."""
         self._basis = basis
         target = parse_path(call.path, call.resource.plural)
+        if call.resource not in SERVED:
+            return Answer(404, {})
         try:
-            match call.verb:
-                case "get":
-                    return self._get(call, target)
-                case "list":
-                    return self._list(call, target)
-                case "create":
-                    return self._create(call, target, who)
-                case "patch":
-                    return self._patch(call, target, who)
-                case _:
-                    return self._delete(call, target, who)
+            return self._act(call, target, who)
         except Refused as refused:
             return refused.answer
+
+    def _act(self, call: Call, target: Target, who: str) -> Answer:
+        match call.verb:
+            case "get":
+                return self._get(call, target)
+            case "list":
+                return self._list(call, target)
+            case "create":
+                return self._create(call, target, who)
+            case "patch":
+                return self._patch(call, target, who)
+            case _:
+                return self._delete(call, target, who)
 
     def _get(self, call: Call, target: Target) -> Answer:
         found = self._require(call.resource, target)
@@ -159,7 +174,8 @@ class Store:
         changed = fields.merge_patch(live, body)
         changed = _keep_identity(live, changed)
         if target.subresource == "status":
-            changed = {**live, "status": changed.get("status") or {}}
+            meta = live["metadata"] if call.resource in CUSTOM else changed["metadata"]
+            changed = {**live, "metadata": meta, "status": changed.get("status") or {}}
         elif call.resource in STATUS:
             changed = _with_status(changed, live)
         if changed == live:
@@ -222,8 +238,12 @@ class Store:
             if meta.get("deletionTimestamp"):
                 return succeed(live)
             marked = {**meta, "deletionTimestamp": format_time(self.now()), "finalizers": finalizers}
+            if "generation" in meta:
+                marked["generation"] = meta["generation"] + 1
             return self._commit(call, who, live, {**live, "metadata": marked})
-        self._remove(call, who, live)
+        last = self._remove(call, who, live)
+        if call.resource in ANSWERS_WITH_THE_OBJECT:
+            return succeed(last)
         details = {"name": target.name, "kind": call.resource.plural, "uid": meta["uid"]}
         status: Object = {
             "kind": "Status",
@@ -245,11 +265,25 @@ class Store:
     def _check_bound(self, call: Call, live: Object, meta: Mapping[str, Any]) -> None:
         """A uid or a version in the request must be those of the live object."""
         what = f'{_qualified(call.resource)} "{live["metadata"]["name"]}"'
-        uid, version = meta.get("uid"), meta.get("resourceVersion")
-        if uid and uid != live["metadata"]["uid"]:
-            message = f"Precondition failed: UID in precondition: {uid}, UID in object meta: {live['metadata']['uid']}"
+        version = meta.get("resourceVersion") or live["metadata"]["resourceVersion"]
+        # The status of a custom resource is merged whatever uid the request names.
+        is_free = call.resource in CUSTOM and _is_of_status(call)
+        is_other = not is_free and (meta.get("uid") or live["metadata"]["uid"]) != live["metadata"]["uid"]
+        is_older = version != live["metadata"]["resourceVersion"]
+        if call.verb == "patch" and not is_older:
+            # A merge patch of a ControllerRevision writes its data in other bytes, which may never change.
+            fixed = [
+                *(["data"] if call.resource is CONTROLLERREVISIONS and call.content == MERGE_PATCH else []),
+                *(["metadata.uid"] if is_other else []),
+            ]
+            if fixed:
+                raise Refused(
+                    fail(422, "Invalid", f"{what} is invalid: {fixed[0]}: field is immutable", causes=fixed)
+                )
+        if is_other:
+            message = f"UID in precondition: {meta['uid']}, UID in object meta: {live['metadata']['uid']}"
             raise Refused(fail(409, "Conflict", f"Operation cannot be fulfilled on {what}: {message}"))
-        if version and version != live["metadata"]["resourceVersion"]:
+        if is_older:
             message = (
                 "the object has been modified; please apply your changes to the latest version and try again"
             )
@@ -262,37 +296,44 @@ class Store:
         self, call: Call, who: str, before: Object | None, after: Object, status: int = 200
     ) -> Answer:
         if before is not None:
-            self._check_immutable(call.resource, before, after)
+            self._check_valid(call.resource, before, after)
         self._version += 1
         meta = {**after["metadata"], "resourceVersion": str(self._version)}
-        if before is not None and call.resource in GENERATED and find_changed_part(before, after):
+        is_counted = call.resource in GENERATED and not _is_of_status(call)
+        if before and is_counted and is_wanted_otherwise(call.resource, before, after):
             meta["generation"] = before["metadata"].get("generation", 0) + 1
         stored = {**after, "metadata": meta}
         if before is not None and meta.get("deletionTimestamp") and not meta.get("finalizers"):
-            self._remove(call, who, stored)
-            return succeed(stored)
+            self._remove(call, who, before)
+            return succeed(
+                {**after, "metadata": {**meta, "resourceVersion": before["metadata"]["resourceVersion"]}}
+            )
         self._objects.setdefault(call.resource.plural, {})[meta["namespace"], meta["name"]] = stored
         self._tell(Change(self.now(), who, call.resource, before, stored, call, self._basis))
         return replace(succeed(stored), status=status)
 
-    def _check_immutable(self, resource: Resource, before: Object, after: Object) -> None:
-        for path, value in IMMUTABLE(resource, before, after):
-            if value:
-                kind, name = resource.kind, before["metadata"]["name"]
-                message = f'{kind} "{name}" is invalid: {path}: {value}'
-                raise Refused(fail(422, "Invalid", message, cause=path))
+    def _check_valid(self, resource: Resource, before: Object, after: Object) -> None:
+        wrong = list(list_wrong(resource, before, after))
+        if wrong:
+            message = f'{resource.kind} "{before["metadata"]["name"]}" is invalid: {wrong[0]}: may not be changed so'
+            raise Refused(fail(422, "Invalid", message, causes=wrong))
 
-    def _remove(self, call: Call, who: str, live: Object) -> None:
+    def _remove(self, call: Call, who: str, live: Object) -> Object:
         self._version += 1
         meta = live["metadata"]
         del self._objects[call.resource.plural][meta["namespace"], meta["name"]]
         last = {**live, "metadata": {**meta, "resourceVersion": str(self._version)}}
         self._tell(Change(self.now(), who, call.resource, last, None, call, self._basis))
+        return last
 
     def _tell(self, change: Change) -> None:
         self.writes += 1
         for listener in self.listeners:
             listener(change)
+
+
+def _is_of_status(call: Call) -> bool:
+    return parse_path(call.path, call.resource.plural).subresource == "status"
 
 
 def _manager(call: Call) -> str:

@@ -1,7 +1,7 @@
 """Pairs of request and answer: recorded, made comparable, stored as JSON, asked again of the simulated API server.
 
-Names of objects stay; uids, versions and times become numbers in the order of their appearance, so that two servers that
-behave alike give the same text. What a server fills in by itself is left out: compared is what somebody has asked for.
+Names of objects stay; uids, versions and times become numbers in the order of their appearance, so that two servers
+that behave alike give the same text. What a server fills in is left out: compared is what somebody has asked for.
 """
 
 import json
@@ -44,7 +44,9 @@ class Numbers:
 
     def number(self, kind: str, value: str) -> str:
         """`uid-3` for the third uid; what was never answered stays as it is."""
-        return self._known.setdefault(f"{kind} {value}", f"{kind}-{sum(1 for k in self._known if k.startswith(kind)) + 1}")
+        return self._known.setdefault(
+            f"{kind} {value}", f"{kind}-{sum(1 for k in self._known if k.startswith(kind)) + 1}"
+        )
 
     def find(self, kind: str, value: str) -> str:
         """The number of what was answered before."""
@@ -52,7 +54,9 @@ class Numbers:
 
     def restore(self, numbered: str) -> str:
         """What has this number on the server that is asked now."""
-        return next((key.split(" ", 1)[1] for key, value in self._known.items() if value == numbered), numbered)
+        return next(
+            (key.split(" ", 1)[1] for key, value in self._known.items() if value == numbered), numbered
+        )
 
 
 class Comparing:
@@ -77,7 +81,9 @@ class Comparing:
         return {"request": request, "status": status, "answer": self.build_answer(call, body)}
 
     def _note(self, call: Call) -> None:
-        key = self._get_key(call.resource, (call.body or {}).get("metadata", {}).get("name") or _get_name(call))
+        key = self._get_key(
+            call.resource, (call.body or {}).get("metadata", {}).get("name") or _get_name(call)
+        )
         self._asked[key] = _merge_shape(self._asked.get(key, {}), call.body)
 
     def _get_key(self, resource: Resource, name: str) -> str:
@@ -85,7 +91,7 @@ class Comparing:
 
     def build_answer(self, call: Call, body: Object) -> Object:
         """What of the answer is compared."""
-        if body.get("kind") == "Status" or "items" not in body and "metadata" not in body:
+        if body.get("kind") == "Status" or ("items" not in body and "metadata" not in body):
             return _build_status(body)
         if "items" in body:
             return {"items": [self._build_object(call.resource, item) for item in body["items"]]}
@@ -94,9 +100,18 @@ class Comparing:
     def _build_object(self, resource: Resource, obj: Object) -> Object:
         asked = self._asked.get(self._get_key(resource, obj["metadata"]["name"]), {})
         meta = {key: value for key, value in obj["metadata"].items() if key not in UNSPOKEN}
-        built = {key: _project(value, asked[key]) for key, value in obj.items() if key in asked and key != "metadata"}
-        parts = {key: value for key, value in built.items() if value not in ({}, [], None) and key not in {"apiVersion", "kind"}}
-        return _walk({"metadata": _without_empty(meta), **parts}, self.numbers.number)
+        built = {
+            key: _project(value, asked[key])
+            for key, value in obj.items()
+            if key in asked and key != "metadata"
+        }
+        parts = {
+            key: value
+            for key, value in built.items()
+            if value not in ({}, [], None) and key not in {"apiVersion", "kind"}
+        }
+        walked: Object = _walk({"metadata": _without_empty(meta), **parts}, self.numbers.number)
+        return walked
 
 
 def _get_name(call: Call) -> str:
@@ -182,4 +197,8 @@ def read_pairs() -> list[Pair]:
 
 def render_pairs(pairs: list[Pair]) -> str:
     """One pair a line, so that a difference is seen at once."""
-    return "[\n" + ",\n".join(json.dumps(pair, sort_keys=True, separators=(",", ":")) for pair in pairs) + "\n]\n"
+    return (
+        "[\n"
+        + ",\n".join(json.dumps(pair, sort_keys=True, separators=(",", ":")) for pair in pairs)
+        + "\n]\n"
+    )

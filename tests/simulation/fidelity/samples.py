@@ -49,7 +49,7 @@ def build(resource: Resource, name: str, *, extra: bool = False) -> Object:
     return {"metadata": meta, **_build_rest(resource, name, extra=extra)}
 
 
-def _build_rest(resource: Resource, name: str, *, extra: bool) -> Object:
+def _build_rest(resource: Resource, name: str, *, extra: bool) -> Object:  # noqa: PLR0911  one arm for each kind
     match resource.kind:
         case "ConfigMap":
             return {"data": {"a": "1", **({"b": "2"} if extra else {})}}

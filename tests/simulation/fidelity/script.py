@@ -5,7 +5,7 @@ Called by `recording.py`. Errors are answers here: what counts is what the serve
 
 import contextlib
 from collections.abc import Awaitable
-from typing import Any
+from typing import Any, TypedDict
 
 from tests.simulation.fidelity.samples import KINDS, NAMESPACE, OTHER_LABELS, build, list_labels
 
@@ -50,8 +50,15 @@ async def _try(asked: Awaitable[Any]) -> Any:
     return None
 
 
-def _bound(obj: Object) -> dict[str, str]:
-    return {"uid": obj["metadata"]["uid"], "resource_version": obj["metadata"]["resourceVersion"]}
+class Bound(TypedDict):
+    """What a write is bound to."""
+
+    uid: str
+    resource_version: str
+
+
+def _bound(obj: Object) -> Bound:
+    return Bound(uid=obj["metadata"]["uid"], resource_version=obj["metadata"]["resourceVersion"])
 
 
 async def _live_and_die(client: Client, resource: Resource) -> None:
@@ -75,7 +82,9 @@ async def _live_and_die(client: Client, resource: Resource) -> None:
     version = bare["metadata"]["resourceVersion"]
     labelled = {"metadata": {"labels": {"more": "yes"}}}
     await _try(client.merge(*place, labelled, resource_version=noted["metadata"]["resourceVersion"]))
-    await _try(client.merge(*place, {"metadata": {"uid": WRONG_UID, "labels": {"a": "b"}}}, resource_version=version))
+    await _try(
+        client.merge(*place, {"metadata": {"uid": WRONG_UID, "labels": {"a": "b"}}}, resource_version=version)
+    )
     last = await _try(client.merge(*place, labelled, resource_version=version)) or made
     await _try(client.delete(*place, uid=WRONG_UID))
     await _try(client.delete(*place, **_bound(made)))
@@ -120,9 +129,20 @@ async def _apply(client: Client, resource: Resource) -> None:
     again = await client.apply(resource, build(resource, name, extra=True), **_bound(same))
     less = await client.apply(resource, build(resource, name), **_bound(again))
     await _try(client.apply(resource, build(resource, name, extra=True), **_bound(made)))
-    await _try(client.apply(resource, build(resource, name), uid=WRONG_UID, resource_version=_bound(less)["resource_version"]))
+    await _try(
+        client.apply(
+            resource, build(resource, name), uid=WRONG_UID, resource_version=_bound(less)["resource_version"]
+        )
+    )
     labelled = {"metadata": {"labels": {"theirs": "yes"}, "annotations": {NOTE: "theirs"}}}
-    call = Call("patch", resource, resource.path(NAMESPACE, name), {"fieldManager": "people"}, labelled, content=MERGE_PATCH)
+    call = Call(
+        "patch",
+        resource,
+        resource.path(NAMESPACE, name),
+        {"fieldManager": "people"},
+        labelled,
+        content=MERGE_PATCH,
+    )
     theirs = await client._get(call)
     ours = await client.apply(resource, build(resource, name, extra=True), **_bound(theirs))
     wanted = build(resource, name)
@@ -145,7 +165,11 @@ async def _write_status(client: Client, resource: Resource) -> None:
     changed = await client.patch_status(*place, first, **_bound(made))
     changed = await _try(client.patch_status(*place, first, **_bound(changed))) or changed
     await _try(client.patch_status(*place, second, **_bound(made)))
-    await _try(client.patch_status(*place, second, **(_bound(changed) | {"uid": WRONG_UID})))
+    await _try(
+        client.patch_status(
+            *place, second, uid=WRONG_UID, resource_version=_bound(changed)["resource_version"]
+        )
+    )
     await _try(client.patch_status(*place, second, **_bound(changed)))
     await _try(client.merge(*place, {"status": first}))
     noted = await client.annotate(*place, {NOTE: "1"})
@@ -153,7 +177,9 @@ async def _write_status(client: Client, resource: Resource) -> None:
     spec = {"metadata": {"annotations": {NOTE: "2"}}, "status": first, "spec": {"replicas": 7}}
     path = resource.path(NAMESPACE, name, "status")
     if resource is not PODS:
-        await _try(client._call(Call("patch", resource, path, {"fieldManager": "x"}, spec, content=MERGE_PATCH)))
+        await _try(
+            client._call(Call("patch", resource, path, {"fieldManager": "x"}, spec, content=MERGE_PATCH))
+        )
     await _try(client.find(*place))
     if resource is not PODS:
         await _try(client.delete(*place, uid=empty["metadata"]["uid"]))
@@ -216,5 +242,9 @@ async def _ask_for_what_is_not_there(client: Client) -> None:
     first = await client.create(LEASES, lease)
     version = first["metadata"]["resourceVersion"]
     for holder in ("one", "two"):
-        await _try(client.merge(LEASES, NAMESPACE, "race", {"spec": {"holderIdentity": holder}}, resource_version=version))
+        await _try(
+            client.merge(
+                LEASES, NAMESPACE, "race", {"spec": {"holderIdentity": holder}}, resource_version=version
+            )
+        )
     await _try(client.find(LEASES, NAMESPACE, "race"))
