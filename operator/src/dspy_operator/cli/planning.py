@@ -17,7 +17,7 @@ from dspy_operator.cli.offline.manifests import AUTO, Strategy, build_strategy, 
 from dspy_operator.cli.offline.planning import Conditions, build_forecast
 from dspy_operator.cli.options import target_options
 from dspy_operator.cli.render.data import Format, write
-from dspy_operator.cli.render.plan import Premises, build_plan_data, plan_lines
+from dspy_operator.cli.render.plan import Premises, build_plan_data, plan_lines, rate_text
 from dspy_operator.cli.render.screen import print_lines
 from dspy_operator.cli.views.units import age
 from dspy_operator.rollout.judging import Reference
@@ -147,7 +147,7 @@ async def _measure(obj: Object, url: str, namespace: str, rate: float | None) ->
 
 
 def _describe_rate(rate: float) -> str:
-    return f"assumed, not measured: {60 * rate:.3g} samples a minute of every metric"
+    return f"assumed, not measured: {rate_text(rate)} of every metric"
 
 
 async def _read_references(

@@ -11,6 +11,7 @@ from tests.unit.operator.cli.recorded import SCORE, build_manifest
 from dspy_operator.cli.exits import Exit
 from dspy_operator.cli.main import run
 from dspy_operator.cli.offline.planning import Conditions, Forecast, build_forecast
+from dspy_operator.cli.render.plan import rate_text
 from dspy_operator.metrics.series import Row
 from dspy_operator.metrics.traffic import build_traffic, list_traffic_queries
 from dspy_operator.rollout.judging import (
@@ -116,6 +117,19 @@ def test_the_assumed_score_can_be_given(plan: Plan) -> None:
     )
     many = json.loads(plan("--rate", "2/s", "-o", "json", "--score-mean", "0.6")[1])
     assert few["steps"][1]["samples"] < 200 < many["steps"][1]["samples"]
+
+
+@pytest.mark.parametrize(
+    ("rate", "text"),
+    [
+        (30.0, "1800 samples a minute"),
+        (0.05, "3 samples a minute"),
+        (20 / 3600, "20 samples an hour"),
+        (0.0, "0 samples an hour"),
+    ],
+)
+def test_rates_are_said_as_people_say_them(rate: float, text: str) -> None:
+    assert rate_text(rate) == text
 
 
 def test_threshold_mode_takes_min_samples_only() -> None:

@@ -94,16 +94,13 @@ def _metrics(conditions: Conditions) -> Iterator[str]:
         known = "nothing known of stable" if reference is None else f"stable {reference.mean:.3g}"
         if reference is not None and reference.p95 is not None:
             known = f"stable's p95 {reference.p95:.3g} s"
-        yield f"  {name:<12} {_rate(rate)}, {known}"
+        yield f"  {name:<12} {rate_text(rate)}, {known}"
 
 
-def _rate(rate: float) -> str:
+def rate_text(rate: float) -> str:
     """A rate per second as people say it."""
-    return (
-        f"{MINUTE * rate:.3g} samples a minute"
-        if rate * MINUTE >= 1
-        else f"{3600 * rate:.3g} samples an hour"
-    )
+    per, unit = (MINUTE * rate, "a minute") if rate * MINUTE >= 1 else (3600 * rate, "an hour")
+    return f"{per:.0f} samples {unit}" if per >= 100 else f"{per:.3g} samples {unit}"  # noqa: PLR2004  no exponents
 
 
 def _step(step: StepForecast) -> str:

@@ -19,7 +19,7 @@ def replay_lines(replay: Replay) -> list[str]:
         heads,
         *_looks(replay.verdicts),
         "",
-        *(["Decided by the judge:", *decided] if decided else ["The judge has decided nothing yet."]),
+        *(["Decided by the judge:", *decided] if decided else ["The judge itself has decided nothing."]),
         *([f"  and {replay.older} before the first look that the record still has"] if replay.older else []),
         "",
         conclusion(replay),
