@@ -6,9 +6,10 @@ The checker's loops handle tuples of small integers only; that is what makes 10â
 from dataclasses import dataclass, field, replace
 
 from tests.model.cluster import Cluster, Ghost
+from tests.model.decisions import DECISIONS
 from tests.model.effects import Write, describe, land, list_writes
 from tests.model.events import Bounds, Event, list_events
-from tests.model.invariants import DECISIONS, STATES, WRITES, find_first, note_acting
+from tests.model.invariants import STATES, WRITES, find_first, note_acting
 from tests.model.observing import complete, list_chances, read
 
 from dspy_operator.rollout import decide as core
