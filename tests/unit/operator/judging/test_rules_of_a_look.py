@@ -55,8 +55,9 @@ def test_evidence_against_the_canary_needs_neither_samples_nor_time() -> None:
     assert (verdict.action, verdict.reason) == (Action.ROLL_BACK, Reason.EVIDENCE_OF_REGRESSION)
 
 
-def test_a_promotion_needs_the_proof_of_every_deciding_metric() -> None:
-    config = build_config(SCORE, ERRORS, weights=(50, 100))
+@pytest.mark.parametrize("order", [(SCORE, ERRORS), (ERRORS, SCORE)])
+def test_a_promotion_needs_the_proof_of_every_deciding_metric(order: tuple[MetricConfig, ...]) -> None:
+    config = build_config(*order, weights=(50, 100))
     state = start_rollout(config)
     answers: list[Verdict] = []
     for k in range(1, 40):
@@ -69,6 +70,13 @@ def test_a_promotion_needs_the_proof_of_every_deciding_metric() -> None:
     assert (one.action, one.reason) == (Action.HOLD, Reason.COLLECTING_EVIDENCE)
     waiting = next(metric.name for metric in one.metrics if metric.verdict is MetricAnswer.WAIT)
     assert f"collecting evidence for {waiting} (" in one.message
+
+
+def test_a_look_that_saw_nothing_moves_nothing_although_the_gate_is_open() -> None:
+    state, verdict = judge(start_rollout(build_config(SCORE)), build_score_look(30, 0.8, n=(60, 540)))
+    assert verdict.action is Action.ADVANCE
+    _, blind = judge(state, Look(t=60))
+    assert (blind.action, blind.reason) == (Action.HOLD, Reason.EVIDENCE_MISSING)
 
 
 def test_evidence_for_a_promotion_of_exactly_one_over_alpha_suffices() -> None:
