@@ -325,6 +325,8 @@ def _hold(seen: Observation) -> Decision:
 
 def _describe_loading(seen: Observation) -> str:
     rollout = get_rollout(seen)
+    if rollout.to.sha256 not in seen.capacity.available:
+        return f"The bytes of program {rollout.to.sha256[:12]} are gone: waiting for its ConfigMap"
     load = seen.capacity.loads.get(rollout.to.revision)
     if load is None or load.state is LoadState.UNKNOWN:
         return "Waiting to see in Prometheus whether the pods have loaded the program"

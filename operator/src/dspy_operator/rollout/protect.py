@@ -108,6 +108,8 @@ def it_never_became_ready(seen: Observation) -> Decision | None:
 
 def _describe_late(seen: Observation, rollout: Rollout) -> str:
     within = f"within {get_duration(rollout.plan.ready_deadline)} (readyDeadline)"
+    if rollout.to.sha256 not in seen.capacity.available:
+        return f"The bytes of program {rollout.to.sha256[:12]} were not to be had {within}"
     if seen.capacity.ready_pods == 0:
         return f"No pod was ready {within}"
     if rollout.record.phase is Phase.PROMOTING:

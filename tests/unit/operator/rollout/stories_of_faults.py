@@ -7,7 +7,7 @@ from tests.unit.operator.rollout.telling import Teller
 
 from dspy_operator.api.names import Command
 from dspy_operator.api.reasons import Reason
-from dspy_operator.rollout.model import DeploymentRecord, Phase, Refusal, RolloutRecord, Split
+from dspy_operator.rollout.model import ArtifactState, DeploymentRecord, Phase, Refusal, RolloutRecord, Split
 
 STORIES: dict[str, Callable[[Teller], None]] = {}
 
@@ -215,4 +215,17 @@ def an_opening_is_overtaken_by_another_revision(teller: Teller) -> None:
     teller.apply("b")
     teller.make_pass()
     teller.apply("c")
+    teller.wait_for(Phase.STEPPING, 1)
+
+
+@story
+def the_artifact_is_deleted_before_it_was_copied(teller: Teller) -> None:
+    teller.start()
+    teller.apply("b")
+    teller.wait_until(lambda world: world.deployment.pointer is not None)
+    teller.world.artifacts["b"] = ArtifactState.MISSING
+    teller.say("somebody deletes the ConfigMap of the artifact")
+    teller.wait(300)
+    teller.world.artifacts["b"] = ArtifactState.READY
+    teller.say("it is back")
     teller.wait_for(Phase.STEPPING, 1)

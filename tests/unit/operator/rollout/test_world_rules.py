@@ -181,3 +181,18 @@ def test_a_new_operator_stamps_the_record_then_the_table_before_it_decides() -> 
     assert stamped.table is not None
     done = replace(stamped, table=replace(stamped.table, epoch=5))
     assert not isinstance(decide(done).action, Restamp)
+
+
+@pytest.mark.parametrize(
+    ("waited", "sentence"), [(10, "waiting for its ConfigMap"), (700, "not to be had within 10m")]
+)
+def test_a_program_whose_bytes_are_gone_is_told_as_that(waited: float, sentence: str) -> None:
+    seen = with_slots(see(Phase.PREPARING), "a" * 64, "", "")
+    capacity = replace(
+        seen.capacity, archived=frozenset({"a" * 64}), available=frozenset({"a" * 64}), loads={}
+    )
+    assert seen.rollout is not None
+    begun = replace(seen.rollout, record=replace(seen.rollout.record, started_at=seen.now))
+    decision = decide(replace(seen, rollout=begun, capacity=capacity, now=seen.now + waited))
+    assert decision.message.startswith("The bytes of program bbbbbbbbbbbb")
+    assert sentence in decision.message
