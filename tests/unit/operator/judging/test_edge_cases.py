@@ -196,6 +196,13 @@ def test_skipping_every_metric_promotes_nothing() -> None:
     assert (verdict.action, verdict.reason) == (Action.HOLD, Reason.EVIDENCE_MISSING)
 
 
+def test_at_the_deadline_stables_samples_alone_promote_nothing_although_every_metric_may_be_skipped() -> None:
+    config = build_config(replace(SCORE, on_missing=OnMissing.SKIP), deadline=60)
+    looks = [build_score_look(30 * k, 0, n=(0, 90)) for k in range(1, 10)]
+    _, verdict = judge_all(start_rollout(config), looks)
+    assert (verdict.action, verdict.reason) == (Action.HOLD, Reason.EVIDENCE_MISSING)
+
+
 def test_a_bad_metric_rolls_back_although_another_is_silent() -> None:
     config = build_config(SCORE, ERRORS)
     _, verdict = judge_all(start_rollout(config), list_score_looks(8, canary=0.3))
