@@ -27,7 +27,7 @@ from dspy_server.metrics import Metrics
 from dspy_server.program import Program
 from dspy_server.routes import Route, Table
 from dspy_server.scoring import FeedbackBox, Function, Scorer
-from dspy_server.settings import Settings, list_without_effect
+from dspy_server.settings import Limits, Settings, list_without_effect
 from dspy_server.snapshot import KeeperConfig, RouteKeeper
 from dspy_server.targets import LmTarget
 from dspy_server.users import UserLimits
@@ -161,16 +161,22 @@ def build_parts(settings: Settings) -> Parts:
         admission=Admission(
             limits.concurrency, limits.queue, asyncio.get_running_loop().time, rate=limits.requests_per_second
         ),
-        users=UserLimits(
-            limits.per_user_requests_per_minute,
-            limits.per_user_tokens_per_day,
-            get_pseudonym=(keys or tokens.build_keys(secrets.token_bytes(32))).get_user,
-            clock=clock,
-        ),
+        users=_build_users(limits, keys, clock),
         workers=ThreadPoolExecutor(limits.concurrency, thread_name_prefix="program"),
         version=_build_version(settings),
     )
     return Parts(server, lms)
+
+
+def _build_users(limits: Limits, keys: tokens.Keys | None, clock: Callable[[], float]) -> UserLimits:
+    """Users are limited also where no key is configured: their pseudonyms then mean something in this process only."""
+    own = keys or tokens.build_keys(secrets.token_bytes(32))
+    return UserLimits(
+        limits.per_user_requests_per_minute,
+        limits.per_user_tokens_per_day,
+        get_pseudonym=own.get_user,
+        clock=clock,
+    )
 
 
 def _build_lm(settings: Settings, metrics: Metrics, lms: tuple[LmTarget, ...]) -> Any:

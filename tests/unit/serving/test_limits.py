@@ -1,6 +1,7 @@
 """What a pod takes when it is asked for ten times what it can do."""
 
 import asyncio
+import contextlib
 import gc
 import itertools
 import tracemalloc
@@ -81,6 +82,18 @@ def test_the_queue_is_bounded_before_anything_is_known_about_the_work() -> None:
         return results.count(None), sum(isinstance(item, QueueFullError) for item in results)
 
     assert run_virtually(main()) == (5, 5)
+
+
+def test_work_that_was_cut_off_is_not_taken_for_quick_work() -> None:
+    async def main() -> float:
+        admission = Admission(1, 1, asyncio.get_running_loop().time)
+        for seconds, patience in [(1.0, 60.0), *[(1.0, 0.1)] * 20]:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(patience), admission.slot(1e9):
+                    await asyncio.sleep(seconds)
+        return admission._held
+
+    assert run_virtually(main()) == 1.0
 
 
 def test_one_who_leaves_the_queue_leaves_room() -> None:
