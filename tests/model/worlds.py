@@ -90,7 +90,7 @@ CHECKS = (
     Check(
         "1 operator, 2 edits, abort or promote-full, canary refused, record lost",
         build_settled(),
-        Bounds(Budget(edits=2, commands=1, refusals=1, losses=1), "b", ABORTING),
+        Bounds(Budget(edits=2, commands=1, refusals=1, losses=1), "ab", ABORTING),
     ),
     Check("2 operators, 2 edits, 1 take-over", build_settled(), Bounds(Budget(edits=2, takeovers=1), "bc")),
 )
