@@ -199,6 +199,8 @@ def the_spec_cannot_be_done(seen: Observation) -> Decision | None:
     """Say which field is wrong; stable keeps serving."""
     if not isinstance(seen.target, Refusal):
         return None
+    if seen.pending is not None:
+        return _delete_attempt(seen.pending.name)
     return Decision(seen.target.reason, seen.target.message, wait=ARTIFACT_WAIT * 6)
 
 
@@ -254,6 +256,8 @@ def the_spec_is_rejected(seen: Observation) -> Decision | None:
     entry = next((entry for entry in seen.record.rejected if entry.revision == revision), None)
     if entry is None:
         return None
+    if seen.pending is not None:
+        return _delete_attempt(seen.pending.name)
     why = f": {entry.message.rstrip('.')}" if entry.message else ""
     message = f"Revision {revision} was rejected at {entry.at} ({entry.reason}){why}; `retry` tries it again"
     reason = next((unfit for unfit in UNFIT if unfit == entry.reason), Reason.ROLLED_BACK)

@@ -210,6 +210,18 @@ def an_opening_is_interrupted_by_the_spec(teller: Teller) -> None:
 
 
 @story
+def an_opening_is_interrupted_by_a_rejected_spec(teller: Teller) -> None:
+    teller.start()
+    teller.world.scores["b"] = 0.5
+    teller.apply("b")
+    teller.wait_for_the_end()
+    teller.apply("c")
+    teller.wait_until(lambda world: "c-1" in world.rollouts)
+    teller.apply("b")
+    teller.wait(30)
+
+
+@story
 def an_opening_is_overtaken_by_another_revision(teller: Teller) -> None:
     teller.start()
     teller.apply("b")
