@@ -52,7 +52,7 @@ def run_mutants() -> bool:
             mutant.patch(monkeypatch)
             result = find(mutant)
         well = well and result.rule == mutant.rule
-        steps = len(result.trace) or "never at rest"
+        steps = len(result.trace) or "never"
         print(f"| {mutant} | {result.rule or 'NOTHING'} | {steps} | {result.states:,} |", flush=True)
     return well
 
@@ -73,6 +73,7 @@ def main() -> int:
     checks = [check for check in (DEEP if args.deep else CHECKS) if args.only in check.name]
     results = [run_check(check, args.most) for check in checks]
     if args.json:
+        args.json.parent.mkdir(parents=True, exist_ok=True)
         args.json.write_text(json.dumps([figures for _, figures in results], indent=2) + "\n")
     return 0 if results and all(well for well, _ in results) else 1
 
