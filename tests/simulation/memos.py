@@ -33,6 +33,11 @@ def _get_workload(seen: Any, record: Any) -> Hashable:
     return id(seen.deployment["spec"]), record.revision
 
 
+def _get_spec(seen: Any, serving_image: str) -> Hashable:
+    """The simulated spec names its image, so nothing else decides what its revision is."""
+    return id(seen.deployment["spec"]), seen.source.digest, serving_image
+
+
 def remember() -> AbstractContextManager[object]:
     """While this lasts, parsing and building of what is already known takes no time."""
     parse_rollout = _remember(rollout.parse_rollout, _get_version)
@@ -43,4 +48,6 @@ def remember() -> AbstractContextManager[object]:
     stack.enter_context(patch.object(snapshot, "parse_deployment", parse_deployment))
     build_workload = _remember(children.build_workload, _get_workload)
     stack.enter_context(patch.object(children, "build_workload", build_workload))
+    build_record = _remember(observe.build_revision_record, _get_spec)
+    stack.enter_context(patch.object(observe, "build_revision_record", build_record))
     return stack

@@ -160,4 +160,4 @@ MUTANTS: dict[str, tuple[Mutant, tuple[str, ...]]] = {
     "every end makes the canary stable": (early_stable, ("S8",)),
     "the pointer goes too early": (hasty_close, ("S10",)),
 }
-"""Each with the invariants of which one falls first."""
+"""Each with the invariants of which one falls."""

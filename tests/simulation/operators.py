@@ -257,7 +257,7 @@ class Operators:
 
     def __init__(self, weather: Weather, prometheus: SimPrometheus) -> None:
         self.processes: list[Process] = []
-        self.crashes = 0
+        self.crashes: list[str] = []
         self._weather = weather
         self._prometheus = prometheus
 
@@ -320,8 +320,9 @@ class Operators:
     def revive(self) -> None:
         """A process that ended itself, or of which a part has ended, is started again, as the kubelet would."""
         for process in self.list_live():
-            if process.find_failure() is not None:
-                self.crashes += 1
+            failure = process.find_failure()
+            if failure is not None:
+                self.crashes.append(repr(failure))
                 process.kill()
         if not self.list_live():
             self.start()

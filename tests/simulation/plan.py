@@ -109,6 +109,13 @@ class Plan:
     standby: bool = False
     on_deadline: str = "Threshold"
     queue: bool = False
+    brief: bool = False
+    """One judged step instead of two, and half the time for it."""
+
+    @property
+    def min_duration(self) -> float:
+        """Seconds that each step is watched at least."""
+        return 5.0 if self.brief else 10.0
 
     @property
     def healed_at(self) -> float:
@@ -131,6 +138,8 @@ class Plan:
 
 COMMANDS = ("abort", "promote", "promote-full", "retry", "undo", "pause", "resume")
 CHILDREN = ("routes", "slot", "deployment", "service", "budget", "revision", "rollout", "program")
+BRIEF = 0.7
+"""How many of all rollouts have one judged step: what can go wrong is the same, and it takes half the time."""
 LONGEST = 20.0
 """Seconds of most faults: the operator's own patience is far longer."""
 
@@ -138,9 +147,11 @@ LONGEST = 20.0
 def build_plan(seed: int) -> Plan:
     """The rollout of one seed: a first revision, a second one, and a random part of all that can happen."""
     rng = random.Random(seed)
+    brief = rng.random() < BRIEF
+    last = 45.0 if brief else 80.0
     acts = [Act(ActKind.APPLY, 0.0, "a"), Act(ActKind.APPLY, 8.0, "b")]
-    acts += [_draw_act(rng) for _ in range(rng.choice((0, 0, 0, 1, 1, 2, 3)))]
-    faults = [_draw_fault(rng) for _ in range(rng.choice((0, 1, 1, 2, 2, 3, 4)))]
+    acts += [_draw_act(rng, last) for _ in range(rng.choice((0, 0, 0, 1, 1, 2, 3)))]
+    faults = [_draw_fault(rng, last) for _ in range(rng.choice((0, 1, 1, 2, 2, 3, 4)))]
     return Plan(
         seed=seed,
         acts=tuple(sorted(acts, key=lambda act: act.at)),
@@ -151,12 +162,13 @@ def build_plan(seed: int) -> Plan:
         standby=rng.random() < 0.25,
         on_deadline=rng.choice(("Threshold", "Threshold", "Hold", "Promote", "Rollback")),
         queue=rng.random() < 0.2,
+        brief=brief,
     )
 
 
-def _draw_act(rng: random.Random) -> Act:
+def _draw_act(rng: random.Random, last: float) -> Act:
     kind = rng.choice((ActKind.APPLY, ActKind.APPLY, ActKind.COMMAND, ActKind.COMMAND, *ActKind))
-    at = round(rng.uniform(9.0, 80.0), 2)
+    at = round(rng.uniform(9.0, last), 2)
     match kind:
         case ActKind.APPLY:
             return Act(kind, at, rng.choice("abc"))
@@ -170,6 +182,6 @@ def _draw_act(rng: random.Random) -> Act:
             return Act(kind, at)
 
 
-def _draw_fault(rng: random.Random) -> Fault:
-    at = round(rng.uniform(0.5, 70.0), 2)
+def _draw_fault(rng: random.Random, last: float) -> Fault:
+    at = round(rng.uniform(0.5, last), 2)
     return Fault(rng.choice(tuple(FaultKind)), at, round(at + rng.uniform(0.5, LONGEST), 2))

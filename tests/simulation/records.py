@@ -20,7 +20,6 @@ Wire = dict[str, Any]
 FORWARD = ("Preparing", "Stepping", "Promoting", "Baking", "Promoted")
 PROMOTING = ("promote", "promote-full")
 ACTING = frozenset({*PROMOTING, "abort", "undo"})
-MIN_DURATION = 10.0
 LOOKED_LATELY = 12.0
 """Seconds after the beginning of an outage in which a reading from before it may still be acted upon."""
 SEEN = frozenset(
@@ -85,8 +84,9 @@ class Records:
         if not after.get("looks"):
             self.referee.say("S4", "nothing says what was measured")
         since = parse_time(str(before.get("weightEffectiveAt")))
-        if since is None or self.referee.weather.time - since < MIN_DURATION - 0.5:
-            self.referee.say("S4", f"the step was over after less than {MIN_DURATION:.0f} s")
+        least = self.referee.weather.plan.min_duration
+        if since is None or self.referee.weather.time - since < least - 0.5:
+            self.referee.say("S4", f"the step was over after less than {least:.0f} s")
 
     def _check_blind(self, change: Change, before: Wire, after: Wire) -> None:
         """S16: who cannot measure does not judge."""

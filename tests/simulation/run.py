@@ -37,7 +37,7 @@ UNDECIDED = 150.0
 LONGEST = 600.0
 NOTICED = 2.0
 """Seconds until the last act of a person shows."""
-QUIET = 300.0
+QUIET = 120.0
 SETTLING = 65.0
 """Seconds until the last tellings of the pods are over and the telemetry was looked at."""
 
@@ -143,6 +143,8 @@ async def _watch(referee: Referee, operators: Operators, plan: Plan) -> None:
     """Until calm has come and stayed, or something is broken."""
     weather = referee.weather
     await _pass(referee, operators, plan.healed_at)
+    if operators.crashes:
+        referee.say("L1", f"a part of the operator ended: {operators.crashes[0]}")
     if referee.broken:
         return
     if referee.people.mend():

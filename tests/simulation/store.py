@@ -98,7 +98,8 @@ class Store:
 
     def list_(self, resource: Resource, namespace: str = "") -> list[Object]:
         found = self._objects.get(resource.plural, {})
-        return [obj for (place, _), obj in sorted(found.items()) if not namespace or place == namespace]
+        places = sorted(place for place in found if not namespace or place[0] == namespace)
+        return [found[place] for place in places]
 
     # --- requests -----------------------------------------------------------------------------------------------
 

@@ -14,5 +14,4 @@ PLANS = (EDITED, *(build_plan(seed) for seed in range(40)))
 def test_a_broken_operator_is_noticed(name: str) -> None:
     mutant, expected = MUTANTS[name]
     with mutant():
-        fallen = next(filter(None, (get_invariant(run(plan)) for plan in PLANS)), "nothing")
-    assert fallen in expected
+        assert any(get_invariant(run(plan)) in expected for plan in PLANS)

@@ -11,7 +11,7 @@ BEGINNING = (Act(ActKind.APPLY, 0.0, "a"), Act(ActKind.APPLY, 8.0, "b"))
 GOOD = Plan(1, BEGINNING, scores=(("a", 0.8), ("b", 0.95), ("c", 0.95)))
 BAD = replace(GOOD, scores=(("a", 0.8), ("b", 0.4), ("c", 0.95)))
 
-SEEDS, AT_ONCE = 1000, 100
+SEEDS, AT_ONCE = 5000, 250
 
 
 def list_phases(outcome: Outcome) -> list[str]:

@@ -45,8 +45,10 @@ def get_digest(letter: str) -> str:
 
 
 def build_spec(plan: Plan, letter: str) -> Object:
-    """A short rollout: 10, 50, 100 %, every 5 s a look."""
-    step = {"minDuration": "10s", "minSamples": 20, "deadline": "40s"}
+    """A short rollout: 10, 50, 100 % or 50, 100 %, every 5 s a look."""
+    least = plan.min_duration
+    step = {"minDuration": f"{least:.0f}s", "minSamples": 20, "deadline": f"{4 * least:.0f}s"}
+    weights = (50,) if plan.brief else (10, 50)
     score = {"name": "score", "type": "Score", "maxDrop": "10%", "minSamples": 20, "source": "Function"}
     return {
         "replicas": plan.replicas,
@@ -61,9 +63,9 @@ def build_spec(plan: Plan, letter: str) -> Object:
         "lm": {"primary": {"model": "openai/gpt-4o-mini"}},
         "strategy": {
             "canary": {
-                "steps": [{"weight": 10, **step}, {"weight": 50, **step}, {"weight": 100}],
+                "steps": [*({"weight": weight, **step} for weight in weights), {"weight": 100}],
                 "analysis": {"interval": "5s", "onDeadline": plan.on_deadline, "metrics": [score]},
-                "bake": "10s",
+                "bake": f"{least:.0f}s",
                 "readyDeadline": "60s",
             },
             "onNewRevision": "Queue" if plan.queue else "Supersede",
