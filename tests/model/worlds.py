@@ -108,9 +108,9 @@ DEEP = (
         Bounds(_FAULTS._replace(edits=1, takeovers=1)),
     ),
     Check(
-        "2 operators without a Lease, 2 edits",
+        "2 operators without a Lease, 1 edit",
         build_settled(),
-        Bounds(Budget(edits=2, takeovers=1)),
+        Bounds(Budget(edits=1, takeovers=1)),
         Rules(old_runs=True),
     ),
 )
