@@ -8,9 +8,10 @@ from tests.unit.operator.metrics.answers import POD
 from tests.unit.operator.metrics.scripted import CLOCK, Handler, run_scripted, series, success
 
 from dspy_operator.api.names import Metric
+from dspy_operator.metrics.counting import add
 from dspy_operator.metrics.reader import PrometheusReader
 from dspy_operator.metrics.readings import IdleReading, ProgramKey
-from dspy_operator.rollout.judging import MetricConfig, MetricType
+from dspy_operator.rollout.judging import Counts, MetricConfig, MetricType
 from dspy_operator.rollout.model import Unmeasured
 
 KEY: ProgramKey = ("ml", "triage")
@@ -77,3 +78,16 @@ async def test_a_p95_for_people_is_shown_in_spite_of_advice_on_the_query() -> No
         found = await reader.read_p95()
         reader.close()
     assert found == {KEY: {"a": 0.7}}
+
+
+@pytest.mark.parametrize(("n", "known"), [(19, False), (20, True)])
+async def test_a_score_needs_twenty_of_history(n: int, *, known: bool) -> None:
+    answer = success([series("", n, source="metric")])
+    score = MetricConfig("score", MetricType.SCORE, 0.05)
+    references = await read_reference(lambda handler: handler.send(answer), score)
+    assert ("score" in references) is known
+
+
+def test_of_two_pods_with_other_bounds_the_histogram_has_those_that_both_have() -> None:
+    one, other = Counts(4, histogram=((0.5, 1), (1.0, 3))), Counts(6, histogram=((1.0, 5), (2.0, 6)))
+    assert add([one, other]) == Counts(10, histogram=((1.0, 8),))
