@@ -48,7 +48,7 @@ demo-down: install ## remove what the demo made, the cluster included
 test: install ## everything: unit tests while the cluster starts, then a real API server, then the end-to-end stories
 	@mkdir -p build
 	@{ $(BIN)/python -m tests.cluster up && $(BIN)/python -m tests.cluster build; } > build/cluster.log 2>&1 & starting=$$!; \
-	status=0; $(PYTEST) -m "$(UNIT)" -n 2 --dist loadfile || status=$$?; \
+	status=0; $(PYTEST) -m "$(UNIT)" -n 2 --dist worksteal || status=$$?; \
 	wait $$starting || { cat build/cluster.log; exit 1; }; \
 	cat build/cluster.log; \
 	$(PYTEST) -m "api or tools" -n 2 --dist loadfile || status=$$?; \
@@ -57,7 +57,7 @@ test: install ## everything: unit tests while the cluster starts, then a real AP
 
 .PHONY: test-unit
 test-unit: install ## unit, contract and model tests: nothing but Python
-	@$(PYTEST) -m "$(UNIT)" -n 2 --dist loadfile
+	@$(PYTEST) -m "$(UNIT)" -n 2 --dist worksteal
 
 .PHONY: test-e2e
 test-e2e: install cluster ## the end-to-end stories on a real cluster

@@ -48,7 +48,9 @@ PROGRAMS = (
         "dspy-operator",
         "operator/src",
         "locks/operator.txt",
-        Runtime(("python3", "-m", "dspy_operator"), ("run",), PYTHON_ENVIRONMENT),
+        Runtime(
+            ("python3", "-m", "dspy_operator"), ("run",), {**PYTHON_ENVIRONMENT, "MALLOC_ARENA_MAX": "1"}
+        ),
     ),
     Program(
         "dspy-server",

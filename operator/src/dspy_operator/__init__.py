@@ -1,1 +1,1 @@
-"""Placeholder."""
+"""Rolls out compiled DSPy programs on Kubernetes. `reconcile/reconciler.py` is the page to read first."""
