@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 from tests.e2e.harness.artifacts import ROOT
@@ -38,7 +37,9 @@ def tell_what_next(screen: Screen, summary: Path, kubeconfig: Path) -> None:
     """Everything still runs: the commands to look at it, and the one that ends it."""
     screen.plain(f"  The same numbers: {summary.relative_to(ROOT)}")
     screen.head("It still runs. Look around:")
-    screen.plain(f"  export KUBECONFIG=$PWD/{os.path.relpath(kubeconfig, ROOT)} PATH=$PWD/.venv/bin:$PATH")
+    inside = kubeconfig.is_relative_to(ROOT)
+    place = f"$PWD/{kubeconfig.relative_to(ROOT)}" if inside else str(kubeconfig)
+    screen.plain(f"  export KUBECONFIG={place} PATH=$PWD/.venv/bin:$PATH")
     screen.plain(f"  kubectl-dspy get {NAME} -n {NAMESPACE}")
     screen.plain(f"  kubectl-dspy explain {NAME} -n {NAMESPACE}")
     screen.plain("  make demo-down    removes it all")
