@@ -12,17 +12,22 @@ import subprocess
 import time
 from pathlib import Path
 
-from tests.cluster.control_plane import POD_RANGE
+from tests.cluster.control_plane import POD_RANGE, SERVICE_RANGE
 from tests.cluster.debian import run
 from tests.cluster.node import BRIDGE, NODE_ADDRESS, NODE_POD_RANGE, RUN, SOCKET
 from tests.cluster.processes import ClusterError
 from tests.cluster.state import write_atomically
 
 COMMENT = ["-m", "comment", "--comment", "dspy-cluster"]
+# Each is inserted before the one above it. What kube-proxy has not turned into a pod's address by then belongs to no
+# Service: it is refused here, for out there anything could answer it.
+UNSERVED = ["-d", SERVICE_RANGE, *COMMENT, "-j", "REJECT"]
 RULES = (
     ("nat", "POSTROUTING", ["-s", POD_RANGE, "!", "-d", POD_RANGE, *COMMENT, "-j", "MASQUERADE"]),
     ("filter", "FORWARD", ["-i", BRIDGE, *COMMENT, "-j", "ACCEPT"]),
     ("filter", "FORWARD", ["-o", BRIDGE, *COMMENT, "-j", "ACCEPT"]),
+    ("filter", "FORWARD", UNSERVED),
+    ("filter", "OUTPUT", UNSERVED),
 )
 SETTINGS = {"net/ipv4/ip_forward": "1", "net/bridge/bridge-nf-call-iptables": "1"}
 # Changed by kubelet and kube-proxy themselves, so they are put back too.

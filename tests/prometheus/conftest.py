@@ -16,7 +16,6 @@ from urllib.parse import urlencode
 
 import pytest
 from tests.cluster.builds import tool
-from tests.cluster.processes import ClusterError
 
 INTERVAL = 1
 
@@ -92,14 +91,6 @@ def build_config(targets: Path) -> dict[str, object]:
     }
 
 
-def find_prometheus() -> str:
-    """The one that the test cluster runs, built when it is missing."""
-    try:
-        return str(tool("prometheus"))
-    except ClusterError as error:
-        pytest.skip(f"Prometheus cannot be built here: {error}")
-
-
 @pytest.fixture(scope="session")
 def pods() -> Iterator[Pods]:
     class Handler(BaseHTTPRequestHandler):
@@ -127,7 +118,6 @@ def pods() -> Iterator[Pods]:
 
 @pytest.fixture(scope="session")
 def prometheus(pods: Pods, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
-    binary = find_prometheus()
     directory = tmp_path_factory.mktemp("prometheus")
     targets = directory / "targets.json"
     targets.write_text("[]")
@@ -139,7 +129,7 @@ def prometheus(pods: Pods, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     with (directory / "log").open("w") as log:
         process = subprocess.Popen(
             [
-                binary,
+                tool("prometheus"),
                 f"--config.file={config}",
                 f"--storage.tsdb.path={directory / 'data'}",
                 f"--web.listen-address={address}",

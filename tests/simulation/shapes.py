@@ -24,19 +24,18 @@ GENERATED: Final = frozenset({DEPLOYMENTS, PDBS, PODS, DSPYDEPLOYMENTS, DSPYROLL
 STATUS: Final = frozenset({DEPLOYMENTS, SERVICES, PDBS, PODS, DSPYDEPLOYMENTS, DSPYROLLOUTS})
 """Kinds whose status is written by itself."""
 
-SERVED: Final = frozenset(
-    {
-        CONFIGMAPS,
-        CONTROLLERREVISIONS,
-        DEPLOYMENTS,
-        DSPYDEPLOYMENTS,
-        DSPYROLLOUTS,
-        LEASES,
-        PDBS,
-        PODS,
-        SERVICES,
-    }
+SERVED: Final = (
+    CONFIGMAPS,
+    DSPYDEPLOYMENTS,
+    DSPYROLLOUTS,
+    CONTROLLERREVISIONS,
+    DEPLOYMENTS,
+    SERVICES,
+    PDBS,
+    PODS,
+    LEASES,
 )
+"""All kinds, in the order in which `fidelity/` records them."""
 
 CUSTOM: Final = frozenset({DSPYDEPLOYMENTS, DSPYROLLOUTS})
 

@@ -193,11 +193,12 @@ class World:
         self.start_traffic()
 
     def start_traffic(self, rps: float = RPS) -> None:
-        """Let the clients begin, slowly until the first answer, and wait until a hundred were answered."""
+        """Let the clients begin, slowly until the first answer, and wait until a hundred more were answered."""
+        before = self.traffic.get_answered()
         self.traffic.set_rate(FIRST_RPS)
-        wait_for("the first answer", self.traffic.get_answered, 60, tell=self.tell)
+        wait_for("the first answer", lambda: self.traffic.get_answered() > before, 60, tell=self.tell)
         self.traffic.set_rate(rps)
-        wait_for("a hundred answers", lambda: self.traffic.get_answered() > 100, 60, tell=self.tell)
+        wait_for("a hundred answers", lambda: self.traffic.get_answered() > before + 100, 60, tell=self.tell)
 
     # failures
 

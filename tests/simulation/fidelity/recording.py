@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from tests.simulation.fidelity.samples import KINDS
+from tests.simulation.shapes import SERVED
 
 from dspy_operator.kube.answers import parse_object
 from dspy_operator.kube.client import JSON, Call, Client
@@ -19,7 +19,7 @@ Object = dict[str, Any]
 Pair = dict[str, Any]
 
 STORED: Final = Path(__file__).parent / "pairs.json"
-RESOURCES: Final = {resource.plural: resource for resource in (*KINDS, PODMONITORS)}
+RESOURCES: Final = {resource.plural: resource for resource in (*SERVED, PODMONITORS)}
 TIMES: Final = frozenset({"creationTimestamp", "deletionTimestamp"})
 NUMBERED: Final = {"uid": "uid", "resourceVersion": "version"}
 UNSPOKEN: Final = frozenset({"managedFields", "deletionGracePeriodSeconds", "selfLink"})

@@ -7,33 +7,11 @@ from tests.simulation.user import build_spec
 
 from dspy_operator.api.defaults import strategy_with_defaults
 from dspy_operator.api.spec import parse_deployment
-from dspy_operator.kube.resources import (
-    CONFIGMAPS,
-    CONTROLLERREVISIONS,
-    DEPLOYMENTS,
-    DSPYDEPLOYMENTS,
-    DSPYROLLOUTS,
-    LEASES,
-    PDBS,
-    PODS,
-    SERVICES,
-    Resource,
-)
+from dspy_operator.kube.resources import Resource
 
 Object = dict[str, Any]
 
 NAMESPACE = "fidelity"
-KINDS = (
-    CONFIGMAPS,
-    DSPYDEPLOYMENTS,
-    DSPYROLLOUTS,
-    CONTROLLERREVISIONS,
-    DEPLOYMENTS,
-    SERVICES,
-    PDBS,
-    PODS,
-    LEASES,
-)
 OTHER_LABELS = "app=nobody"
 
 

@@ -7,7 +7,8 @@ import contextlib
 from collections.abc import Awaitable
 from typing import Any, TypedDict
 
-from tests.simulation.fidelity.samples import KINDS, NAMESPACE, OTHER_LABELS, build, list_labels
+from tests.simulation.fidelity.samples import NAMESPACE, OTHER_LABELS, build, list_labels
+from tests.simulation.shapes import SERVED
 
 from dspy_operator.errors import OperatorError
 from dspy_operator.kube.client import MERGE_PATCH, Call, Client, Object
@@ -31,7 +32,7 @@ NOTE = "example.org/note"
 
 async def play(client: Client) -> None:
     """All scenes, one after the other."""
-    for resource in KINDS:
+    for resource in SERVED:
         await _live_and_die(client, resource)
         await _die_slowly(client, resource)
     for resource in (CONFIGMAPS, DEPLOYMENTS, SERVICES, PDBS):
@@ -232,7 +233,7 @@ async def _ask_for_what_is_not_there(client: Client) -> None:
     """Namespaces, kinds and names that do not exist."""
     await _try(client.find(PODMONITORS, NAMESPACE, "any"))
     await _try(client.list_(PODMONITORS, NAMESPACE))
-    for resource in KINDS:
+    for resource in SERVED:
         lost = build(resource, "lost")
         lost["metadata"]["namespace"] = "nowhere"
         await _try(client.create(resource, lost))

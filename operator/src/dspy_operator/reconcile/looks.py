@@ -10,7 +10,7 @@ from dspy_operator.reconcile.memory import Memory
 from dspy_operator.reconcile.snapshot import Snapshot
 from dspy_operator.rollout.analysis import Analysis
 from dspy_operator.rollout.judging import MetricType, Verdict
-from dspy_operator.rollout.look import JUDGED
+from dspy_operator.rollout.look import JUDGED, is_judged
 from dspy_operator.rollout.model import Judging, Rollout, Table, Unmeasured
 
 SOURCES = {"Function": ScoreSource.METRIC, "Judge": ScoreSource.JUDGE, "Feedback": ScoreSource.FEEDBACK}
@@ -46,8 +46,7 @@ def build_judging(
         return Judging()
     analysis = memory.analysis or rollout.record.analysis
     known = Judging(analysis, last=_find_last(memory, rollout))
-    waiting = rollout.record.phase not in JUDGED or rollout.record.effective_at is None or rollout.fast
-    if waiting or analysis is None or table is None or reading is None:
+    if not is_judged(rollout) or analysis is None or table is None or reading is None:
         return known
     if isinstance(reading, Unmeasured):
         return replace(known, look=reading)

@@ -27,7 +27,7 @@ from dspy_operator.rollout.actions import Decision
 from dspy_operator.rollout.analysis import Analysis
 from dspy_operator.rollout.decide import decide
 from dspy_operator.rollout.idle import ARTIFACT_WAIT
-from dspy_operator.rollout.look import JUDGED
+from dspy_operator.rollout.look import is_judged
 from dspy_operator.rollout.model import Observation, Rollout, Unmeasured
 
 log = logging.getLogger(__name__)
@@ -283,8 +283,7 @@ class Reconciler:
         if memory.analysis is None and rollout.record.analysis is None:
             return await self._start_analysis(key, memory, seen, rollout)
         memory.analysis = memory.analysis or rollout.record.analysis
-        waiting = rollout.record.effective_at is None or rollout.record.phase not in JUDGED
-        if memory.bases is None and memory.analysis and not waiting and memory.snapshot and seen.table:
+        if memory.bases is None and memory.analysis and is_judged(rollout) and memory.snapshot and seen.table:
             return await self._find_bases(key, memory, memory.analysis, seen, rollout)
         return False
 
@@ -371,8 +370,7 @@ def _step_test(memory: Memory, seen: Observation, decision: Decision, given: Giv
     snapshot, rollout, table, reading = memory.snapshot, seen.rollout, seen.table, given.reading
     if not isinstance(reading, Reading) or snapshot is None or rollout is None or table is None:
         return
-    waiting = rollout.record.effective_at is None or rollout.record.phase not in JUDGED
-    if memory.bases is None and not entered and not waiting:
+    if memory.bases is None and not entered and is_judged(rollout):
         memory.dirty = True  # Prometheus could not tell its past; the next pass asks again and loses nothing
     elif memory.bases is None or (entered and not judged):
         looks.start_bases(snapshot, memory, reading, rollout, decision.analysis, table)

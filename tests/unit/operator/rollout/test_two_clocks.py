@@ -10,18 +10,24 @@ from tests.unit.operator.rollout.telling import Teller
 
 from dspy_operator.api.names import Command
 from dspy_operator.rollout.judging import OnDeadline
-from dspy_operator.rollout.model import Phase
+from dspy_operator.rollout.model import Phase, Plan
 
 Story = Callable[[float], list[tuple[str, int, float]]]
 SKEWS = [-7200.0, 7200.0]
 
 
-def pause_and_resume(skew: float) -> list[tuple[str, int, float]]:
+def begin(skew: float, plan: Plan | None = None) -> Teller:
+    """Revision a serves and b was applied, with Prometheus' clock `skew` seconds ahead."""
     teller = Teller()
     teller.world.skew = skew
-    teller.world.plan = build_plan(on_deadline=OnDeadline.ROLLBACK)
+    teller.world.plan = plan or teller.world.plan
     teller.start()
     teller.apply("b")
+    return teller
+
+
+def pause_and_resume(skew: float) -> list[tuple[str, int, float]]:
+    teller = begin(skew, build_plan(on_deadline=OnDeadline.ROLLBACK))
     teller.wait_for(Phase.STEPPING, 1, effective=True)
     teller.order(Command.PAUSE)
     teller.wait(300)
@@ -31,11 +37,7 @@ def pause_and_resume(skew: float) -> list[tuple[str, int, float]]:
 
 
 def meet_a_blind_deadline(skew: float) -> list[tuple[str, int, float]]:
-    teller = Teller()
-    teller.world.skew = skew
-    teller.world.plan = build_plan(on_deadline=OnDeadline.ROLLBACK)
-    teller.start()
-    teller.apply("b")
+    teller = begin(skew, build_plan(on_deadline=OnDeadline.ROLLBACK))
     teller.wait_for(Phase.STEPPING, 1, effective=True)
     teller.world.prometheus = False
     teller.wait_for_the_end()
@@ -43,10 +45,7 @@ def meet_a_blind_deadline(skew: float) -> list[tuple[str, int, float]]:
 
 
 def bake_a_fast_attempt(skew: float) -> list[tuple[str, int, float]]:
-    teller = Teller()
-    teller.world.skew = skew
-    teller.start()
-    teller.apply("b")
+    teller = begin(skew)
     teller.wait_for_the_end()
     teller.world.now += 1
     teller.order(Command.UNDO)
@@ -63,10 +62,7 @@ def bake_a_fast_attempt(skew: float) -> list[tuple[str, int, float]]:
 
 def promote_blindly(skew: float) -> list[tuple[str, int, float]]:
     """The table's arrival at 100 % is only presumed."""
-    teller = Teller()
-    teller.world.skew = skew
-    teller.start()
-    teller.apply("b")
+    teller = begin(skew)
     teller.wait_for(Phase.PROMOTING)
     teller.world.prometheus = False
     teller.wait(600)
@@ -76,10 +72,7 @@ def promote_blindly(skew: float) -> list[tuple[str, int, float]]:
 
 
 def tell_of_missing_evidence(skew: float) -> list[tuple[str, int, float]]:
-    teller = Teller()
-    teller.world.skew = skew
-    teller.start()
-    teller.apply("b")
+    teller = begin(skew)
     teller.wait_for(Phase.STEPPING, 1, effective=True)
     teller.world.requests = 0.0
     teller.wait(600)
