@@ -19,7 +19,7 @@ from typing import Any, Final
 import uvicorn
 
 from dspy_server import adapter, compat, engine, logs, program, targets, tokens
-from dspy_server.app import Server, build_app, build_metrics_app
+from dspy_server.app import build_app, build_metrics_app
 from dspy_server.contract import ScoreSource
 from dspy_server.errors import LoadError
 from dspy_server.limits import Admission
@@ -27,6 +27,7 @@ from dspy_server.metrics import Metrics
 from dspy_server.program import Program
 from dspy_server.routes import Route, Table
 from dspy_server.scoring import FeedbackBox, Function, Scorer
+from dspy_server.server import Server
 from dspy_server.settings import Limits, Settings, list_without_effect
 from dspy_server.snapshot import KeeperConfig, RouteKeeper
 from dspy_server.targets import LmTarget

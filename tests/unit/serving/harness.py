@@ -9,7 +9,8 @@ import httpx
 from tests.unit.serving.worlds import World, until
 
 from dspy_server import lifecycle, targets
-from dspy_server.app import Server, build_app
+from dspy_server.app import build_app
+from dspy_server.server import Server
 
 
 @asynccontextmanager

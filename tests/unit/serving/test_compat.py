@@ -22,7 +22,7 @@ def test_dspy_is_the_one_that_was_measured() -> None:
 
 
 def test_an_lm_with_our_engine_takes_no_endpoint_and_no_key() -> None:
-    lm = compat.build_lm("served/x", compat._StubEngine(), compat._AsyncStubEngine(), sampling={})
+    lm = compat.build_lm("served/x", compat.StubEngine(), compat.AsyncStubEngine(), sampling={})
     for option in ("api_key", "api_base"):
         with pytest.raises(ValueError, match=option):
             lm.copy(**{option: "decoy"})
@@ -51,7 +51,7 @@ async def test_the_warm_up_calls_dspy_both_ways_without_an_lm() -> None:
 
 
 async def test_a_call_keeps_no_history_and_no_trace() -> None:
-    lm = compat.build_lm("served/x", compat._StubEngine(), compat._AsyncStubEngine(), sampling={})
+    lm = compat.build_lm("served/x", compat.StubEngine(), compat.AsyncStubEngine(), sampling={})
     predict = dspy.Predict("question -> word")
     with compat.overrides(lm=lm, adapter=dspy.ChatAdapter()):
         await predict.acall(question="x")

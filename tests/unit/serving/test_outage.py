@@ -13,8 +13,8 @@ from tests.unit.serving.harness import ask, build_lm, run
 from tests.unit.serving.test_metrics import get, scrape
 from tests.unit.serving.worlds import World
 
-from dspy_server.app import Server
 from dspy_server.contract import ScoreSource
+from dspy_server.server import Server
 
 PRIMARY, FALLBACK = "openai/icl-100", "openai/icl-90"
 DOWN = {"fault": "fail500"}

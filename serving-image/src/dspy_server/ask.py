@@ -1,0 +1,174 @@
+"""The walk of one `POST /ask`: body, route, inputs, program, answer; then, off the path, its score."""
+
+import asyncio
+import time
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any, Final
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from dspy_server import answers, bodies, compat, logs, problems, schema
+from dspy_server.contract import CacheLabel, Degradation, ErrorClass, ProblemCode, Rejection
+from dspy_server.engine import CALL, Call
+from dspy_server.limits import QueueFullError
+from dspy_server.metrics import REVISION
+from dspy_server.problems import ProblemError
+from dspy_server.server import Exchange, Server, get_origin, read_body
+from dspy_server.snapshot import Choice, Snapshot
+
+CHARS_PER_TOKEN: Final = 3
+"""To guess what a request's inputs will cost, before its provider says it; rather too much than too little."""
+GRACE_SECONDS: Final = 0.25
+"""The program's own timeout, beyond the deadline: a provider that is too late is reported as such first."""
+
+
+async def answer(server: Server, request: Request, exchange: Exchange) -> Response:
+    """The answer to one question.
+
+    Raises:
+        ProblemError: there is none, and why.
+        UserLimitError: this user has had enough for now.
+    """
+    body = await read_body(server, request)
+    started = time.perf_counter()
+    snapshot = server.keeper.current
+    if snapshot is None:
+        raise ProblemError(
+            HTTPStatus.SERVICE_UNAVAILABLE, ProblemCode.NOT_READY, "No program is loaded yet", retry_after=1
+        )
+    user = _find_header(request, snapshot.table.user_header)
+    payer = server.users.get_user(user)
+    server.users.take(payer)
+    choice = _choose(server, snapshot, request, user or exchange.request_id)
+    exchange.revision, exchange.track = choice.route.revision, choice.route.track
+    exchange.judged = choice.judged
+    try:
+        inputs = choice.program.inputs.parse(bodies.get_inputs(body))
+    except schema.InputError as exc:
+        raise ProblemError(
+            HTTPStatus.UNPROCESSABLE_ENTITY,
+            ProblemCode.INPUTS,
+            "The inputs do not fit the program's signature",
+            errors=exc.mistakes,
+        ) from exc
+    call = Call(deadline=asyncio.get_running_loop().time() + server.config.lm.timeout)
+    estimate = server.config.lm.primary.max_tokens + len(str(inputs)) // CHARS_PER_TOKEN
+    try:
+        with server.users.spend(payer, estimate, call.count_tokens):
+            prediction = await _answer(server, choice, inputs, exchange, call)
+    except ProblemError as problem:
+        return _degrade(server, choice, exchange, problem)
+    token = _find_token(server, choice, exchange.request_id, user)
+    outputs = schema.encode_outputs(prediction)
+    response = answers.build_answer(choice, call, outputs, exchange.request_id, token=token)
+    seconds = time.perf_counter() - started
+    if choice.judged:
+        server.metrics.duration.labels(server.metrics.program, exchange.revision, CacheLabel.MISS).observe(
+            seconds
+        )
+        server.scorer.offer(exchange.revision, inputs, prediction)
+    return response
+
+
+def _choose(server: Server, snapshot: Snapshot, request: Request, user: str) -> Choice:
+    """The request's route: by the override header if there is one, else by the user's bucket."""
+    override = _find_header(request, snapshot.table.override_header)
+    if override is not None:
+        found = snapshot.find_override(override)
+        if found is None:
+            raise ProblemError(HTTPStatus.NOT_FOUND, ProblemCode.NO_ROUTE, "No loaded revision of that name")
+        return found
+    choice = snapshot.choose(user)
+    if choice.instead_of:
+        server.metrics.route_fallback.labels(server.metrics.program, choice.instead_of).inc()
+    return choice
+
+
+def _degrade(server: Server, choice: Choice, exchange: Exchange, problem: ProblemError) -> Response:
+    """What a client gets when no LM could answer: the configured outputs if there are any, else the problem.
+
+    The outputs are no answer of the program: never scored, in no latency; the failure stays counted by its class.
+    """
+    if exchange.error not in answers.NO_LM:
+        raise problem
+    outputs = server.config.serving.degraded.outputs
+    kind = Degradation.OUTPUTS if outputs else Degradation.REFUSED
+    revision = choice.route.revision if choice.judged else ""
+    server.metrics.degraded.labels(server.metrics.program, revision, kind).inc()
+    if not outputs:
+        raise problem
+    return answers.build_degraded(choice, outputs, exchange.request_id)
+
+
+async def _answer(
+    server: Server, choice: Choice, inputs: Mapping[str, Any], exchange: Exchange, call: Call
+) -> Any:
+    """The program's prediction; `call` says what it used.
+
+    Raises:
+        ProblemError: of the class of the failure, which is counted.
+    """
+    revision = choice.route.revision if choice.judged else ""
+    tokens = (REVISION.set(revision), CALL.set(call))
+    inflight = server.metrics.inflight.labels(server.metrics.program, revision)
+    inflight.inc()
+    try:
+        async with (
+            asyncio.timeout(server.config.lm.timeout + GRACE_SECONDS),
+            server.admission.slot(call.deadline),
+        ):
+            with compat.overrides(lm=server.lm, adapter=server.adapter):
+                return await choice.program.answer(inputs, server.workers)
+    except QueueFullError as exc:
+        server.metrics.rejected.labels(server.metrics.program, revision, Rejection.QUEUE).inc()
+        raise ProblemError(
+            HTTPStatus.TOO_MANY_REQUESTS,
+            ProblemCode.QUEUE,
+            "Too many requests at once",
+            retry_after=exc.retry_after,
+        ) from exc
+    except Exception as exc:
+        error_class = _classify(exc, call)
+        exchange.error = error_class
+        server.metrics.errors.labels(server.metrics.program, revision, error_class).inc()
+        _log_failure(exchange, exc, error_class)
+        raise problems.build_program_problem(error_class, retry_after=call.retry_after) from exc
+    finally:
+        inflight.dec()
+        REVISION.reset(tokens[0])
+        CALL.reset(tokens[1])
+
+
+def _classify(error: Exception, call: Call) -> ErrorClass:
+    """The class of a failure; a program that ran out of time while no provider was being waited for is `deadline`."""
+    error_class = compat.classify_program_error(error)
+    if not isinstance(error, TimeoutError) and error_class is not ErrorClass.TIMEOUT:
+        return error_class
+    has_waited = call.waiting or call.last_class is ErrorClass.TIMEOUT
+    return ErrorClass.TIMEOUT if has_waited else ErrorClass.DEADLINE
+
+
+def _log_failure(exchange: Exchange, error: Exception, error_class: ErrorClass) -> None:
+    logs.get_logger().warning(
+        "ask_failed",
+        request_id=exchange.request_id,
+        revision=exchange.revision,
+        track=exchange.track,
+        error_class=error_class,
+        error=type(error).__name__,
+        status=getattr(error, "status", None),
+        where=get_origin(error),
+    )
+
+
+def _find_token(server: Server, choice: Choice, request_id: str, user: str | None) -> str | None:
+    if server.feedback is None or not choice.judged:
+        return None
+    return server.feedback.issue(choice.route.revision, request_id, user)
+
+
+def _find_header(request: Request, name: str) -> str | None:
+    """A header's value; None if the table names no header or the request has none."""
+    return (request.headers.get(name) or None) if name else None

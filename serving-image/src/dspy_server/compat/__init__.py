@@ -1,0 +1,88 @@
+"""The only package that touches semi-internal names of DSPy: engines, errors, programs, settings.
+
+Each of them has a contract test, so that a new DSPy that moves one is seen there and not by a user.
+"""
+
+import os
+
+# Before dspy is imported: no price catalogue from the Internet, no cache below a home directory that is read-only.
+os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
+os.environ.setdefault("DSPY_CACHEDIR", "/tmp/dspy-cache")  # noqa: S108 - never written: the disk cache is off
+
+from dspy_server.compat.engines import (
+    AsyncEngine,
+    build_engine,
+    find_list_price,
+    get_bill,
+    get_usage,
+    retarget,
+)
+from dspy_server.compat.failures import (
+    BreakerOpenError,
+    EngineError,
+    build_breaker_open,
+    build_rate_limit,
+    build_timeout,
+    classify_engine_error,
+    classify_program_error,
+    get_retry_after,
+    has_status,
+)
+from dspy_server.compat.modules import (
+    get_input_fields,
+    get_outputs,
+    get_own_inputs,
+    get_shape,
+    is_async,
+    is_module,
+    list_predictors,
+    list_unsupported_parameters,
+    load_state,
+    render,
+)
+from dspy_server.compat.runtime import (
+    DSPY_VERSION,
+    AsyncStubEngine,
+    CountingChatAdapter,
+    StubEngine,
+    build_lm,
+    configure,
+    overrides,
+    warm_up,
+)
+
+__all__ = [
+    "DSPY_VERSION",
+    "AsyncEngine",
+    "AsyncStubEngine",
+    "BreakerOpenError",
+    "CountingChatAdapter",
+    "EngineError",
+    "StubEngine",
+    "build_breaker_open",
+    "build_engine",
+    "build_lm",
+    "build_rate_limit",
+    "build_timeout",
+    "classify_engine_error",
+    "classify_program_error",
+    "configure",
+    "find_list_price",
+    "get_bill",
+    "get_input_fields",
+    "get_outputs",
+    "get_own_inputs",
+    "get_retry_after",
+    "get_shape",
+    "get_usage",
+    "has_status",
+    "is_async",
+    "is_module",
+    "list_predictors",
+    "list_unsupported_parameters",
+    "load_state",
+    "overrides",
+    "render",
+    "retarget",
+    "warm_up",
+]

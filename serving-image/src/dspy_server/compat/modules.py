@@ -1,0 +1,95 @@
+"""DSPy's programs: their predictors, fields and state."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import dspy
+from dspy.adapters.types.decision import decision_type
+from dspy.primitives.base_module import BaseModule
+
+from dspy_server.artifact import ROOT, PredictorShape, Shape
+
+Module = dspy.Module
+Prediction = dspy.Prediction
+
+
+def is_module(value: object) -> bool:
+    """Whether `value` is a DSPy program."""
+    return isinstance(value, dspy.Module)
+
+
+def is_async(module: Any) -> bool:
+    """Whether a program can run on the event loop: it has `aforward`, DSPy's base class has not."""
+    return hasattr(module, "aforward")
+
+
+def get_shape(module: Any) -> Shape:
+    """The predictors of a program, as the allow-list of artifacts wants them."""
+    predictors = {name: _get_predictor_shape(predictor) for name, predictor in _list_parameters(module)}
+    return Shape(predictors, flat=isinstance(module, dspy.Predict))
+
+
+def _list_parameters(module: Any) -> list[tuple[str, Any]]:
+    parameters = BaseModule.named_parameters(module)
+    if isinstance(module, dspy.Predict):
+        return [(ROOT, module)]
+    return [(name, parameter) for name, parameter in parameters if isinstance(parameter, dspy.Predict)]
+
+
+def _get_predictor_shape(predictor: Any) -> PredictorShape:
+    fields = predictor.signature.fields
+    outputs = predictor.signature.output_fields
+    return PredictorShape(
+        fields=tuple(fields),
+        prefixes=tuple(str(field.json_schema_extra["prefix"]) for field in fields.values()),
+        descriptions=tuple(str(field.json_schema_extra["desc"]) for field in fields.values()),
+        decisions=frozenset(name for name, field in outputs.items() if decision_type(field) is not None),
+    )
+
+
+def list_unsupported_parameters(module: Any) -> list[str]:
+    """Names of parameters that are no predictors, whose state no allow-list knows."""
+    parameters = BaseModule.named_parameters(module)
+    return [name for name, parameter in parameters if not isinstance(parameter, dspy.Predict)]
+
+
+def list_predictors(module: Any) -> list[Any]:
+    """The predictors of a program."""
+    return [predictor for _, predictor in _list_parameters(module)]
+
+
+def load_state(module: Any, state: dict[str, Any]) -> None:
+    """Load a checked state into a fresh module; LM settings in it are refused by DSPy as a second layer."""
+    module.load_state(state, allow_unsafe_lm_state=False)
+
+
+def render(adapter: Any, predictor: Any, inputs: Mapping[str, Any]) -> list[Any]:
+    """The messages that a predictor would send for `inputs`, without sending them."""
+    messages: list[Any] = adapter.format(predictor.signature, predictor.demos, dict(inputs))
+    return messages
+
+
+def get_input_fields(module: Any) -> Mapping[str, Any]:
+    """Input fields of all predictors, by name; the first predictor that has a field says its type."""
+    fields: dict[str, Any] = {}
+    for predictor in list_predictors(module):
+        for name, info in predictor.signature.input_fields.items():
+            fields.setdefault(name, info)
+    return fields
+
+
+def get_own_inputs(module: Any) -> Mapping[str, Any]:
+    """Inputs of a program whose `forward` takes any keywords: its own signature's, else its first predictor's."""
+    signature = getattr(module, "signature", None)
+    if signature is None:
+        predictors = list_predictors(module)
+        signature = predictors[0].signature if predictors else None
+    fields: Mapping[str, Any] = {} if signature is None else signature.input_fields
+    return fields
+
+
+def get_outputs(prediction: Any) -> dict[str, Any]:
+    """The fields of a prediction."""
+    if not isinstance(prediction, dspy.Prediction):
+        raise TypeError(f"the program returned {type(prediction).__name__}, not a dspy.Prediction")
+    return dict(prediction.items())
