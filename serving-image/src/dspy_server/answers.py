@@ -4,6 +4,7 @@ The problems of everything else are in `problems.py`.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 import orjson
@@ -27,16 +28,35 @@ NO_LM: Final = frozenset(
 """Classes of failures that mean: no target could answer."""
 
 
+@dataclass(frozen=True)
+class Answer:
+    """What a client gets, whichever way it asked.
+
+    Attributes:
+        meta: request_id, revision, track, model, cache, usage, feedback_token, degraded.
+    """
+
+    outputs: Mapping[str, Any]
+    meta: Mapping[str, Any]
+
+
 def build_answer(
     choice: Choice, call: Call, outputs: Mapping[str, Any], request_id: str, *, token: str | None
-) -> Response:
+) -> Answer:
     """The program's own answer; `token` lets the client score it."""
     return _build(choice, call, outputs, request_id, token=token, is_degraded=False)
 
 
-def build_degraded(choice: Choice, outputs: Mapping[str, Any], request_id: str) -> Response:
+def build_degraded(choice: Choice, outputs: Mapping[str, Any], request_id: str) -> Answer:
     """The configured answer: nobody's to score."""
     return _build(choice, Call(deadline=0.0), outputs, request_id, token=None, is_degraded=True)
+
+
+def build_response(answer: Answer) -> Response:
+    """The answer as JSON: `{outputs, meta}`."""
+    headers = {problems.REQUEST_ID_HEADER: answer.meta["request_id"]}
+    body = {"outputs": answer.outputs, "meta": answer.meta}
+    return Response(orjson.dumps(body), 200, headers, "application/json")
 
 
 def _build(
@@ -47,7 +67,7 @@ def _build(
     *,
     token: str | None,
     is_degraded: bool,
-) -> Response:
+) -> Answer:
     meta = {
         "request_id": request_id,
         "revision": choice.route.revision,
@@ -58,5 +78,4 @@ def _build(
         "feedback_token": token,
         "degraded": is_degraded,
     }
-    headers = {problems.REQUEST_ID_HEADER: request_id}
-    return Response(orjson.dumps({"outputs": outputs, "meta": meta}), 200, headers, "application/json")
+    return Answer(outputs, meta)

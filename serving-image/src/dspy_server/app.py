@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from dspy_server import ask, contract, logs, problems
+from dspy_server.clients import CLIENT_CLOSED, ClientGoneError
 from dspy_server.contract import ErrorClass, ProblemCode, Rejection
 from dspy_server.metrics import CONTENT_TYPE, Metrics
 from dspy_server.problems import ProblemError
@@ -69,6 +70,8 @@ def _wrap(
             response = problems.build_response(problem, exchange.request_id)
         except UserLimitError as exc:
             response = problems.build_response(_refuse_user(server, exchange, exc), exchange.request_id)
+        except ClientGoneError:
+            response = Response(status_code=CLIENT_CLOSED)
         except Exception as exc:  # noqa: BLE001 - the last net: a client gets a problem, never a stack
             logs.get_logger().error("unexpected", error=type(exc).__name__, where=get_origin(exc))
             response = problems.build_response(
@@ -76,11 +79,16 @@ def _wrap(
             )
         if server.draining:
             response.headers["connection"] = "close"
-        key = (server.metrics.program, exchange.revision if exchange.judged else "", path)
-        server.metrics.http.labels(*key, str(response.status_code)).inc()
+        _conclude(server, exchange, path, response.status_code)
         return response
 
     return handle
+
+
+def _conclude(server: Server, exchange: Exchange, path: str, status: int) -> None:
+    """Count a request that is over."""
+    key = (server.metrics.program, exchange.revision if exchange.judged else "", path)
+    server.metrics.http.labels(*key, str(status)).inc()
 
 
 def _refuse_user(server: Server, exchange: Exchange, error: UserLimitError) -> ProblemError:

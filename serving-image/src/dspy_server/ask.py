@@ -1,8 +1,12 @@
-"""The walk of one `POST /ask`: body, route, inputs, program, answer; then, off the path, its score."""
+"""The walk of one question: `check` (user, route, inputs), `solve` (program, answer); then, off the path, its score.
+
+`answer` is `POST /ask`; other endpoints that ask walk the same two steps.
+"""
 
 import asyncio
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -10,6 +14,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from dspy_server import answers, bodies, compat, logs, problems, schema
+from dspy_server.answers import Answer
+from dspy_server.clients import cancelled_when_gone
 from dspy_server.contract import CacheLabel, Degradation, ErrorClass, ProblemCode, Rejection
 from dspy_server.engine import CALL, Call
 from dspy_server.limits import QueueFullError
@@ -24,14 +30,45 @@ GRACE_SECONDS: Final = 0.25
 """The program's own timeout, beyond the deadline: a provider that is too late is reported as such first."""
 
 
+@dataclass(frozen=True)
+class Question:
+    """One question that was let in: whose it is, who answers it, until when.
+
+    Attributes:
+        user: the user header's value.
+        payer: the user whose limits it uses; empty if nobody's.
+        started: of `time.perf_counter`, when its body was there.
+    """
+
+    choice: Choice
+    inputs: Mapping[str, Any]
+    user: str | None
+    payer: str
+    call: Call
+    started: float
+
+
 async def answer(server: Server, request: Request, exchange: Exchange) -> Response:
-    """The answer to one question.
+    """`POST /ask`: the answer to one question.
 
     Raises:
         ProblemError: there is none, and why.
         UserLimitError: this user has had enough for now.
+        ClientGoneError: nobody waits for it any more.
     """
     body = await read_body(server, request)
+    question = check(server, request, exchange, bodies.get_inputs(body))
+    async with cancelled_when_gone(request):
+        return answers.build_response(await solve(server, question, exchange))
+
+
+def check(server: Server, request: Request, exchange: Exchange, inputs: Mapping[str, Any]) -> Question:
+    """Let one question in: its user, its route, its inputs; `exchange` learns them.
+
+    Raises:
+        ProblemError: no program, no such route, or inputs that do not fit.
+        UserLimitError: too many of this user.
+    """
     started = time.perf_counter()
     snapshot = server.keeper.current
     if snapshot is None:
@@ -45,7 +82,7 @@ async def answer(server: Server, request: Request, exchange: Exchange) -> Respon
     exchange.revision, exchange.track = choice.route.revision, choice.route.track
     exchange.judged = choice.judged
     try:
-        inputs = choice.program.inputs.parse(bodies.get_inputs(body))
+        parsed = choice.program.inputs.parse(inputs)
     except schema.InputError as exc:
         raise ProblemError(
             HTTPStatus.UNPROCESSABLE_ENTITY,
@@ -54,22 +91,33 @@ async def answer(server: Server, request: Request, exchange: Exchange) -> Respon
             errors=exc.mistakes,
         ) from exc
     call = Call(deadline=asyncio.get_running_loop().time() + server.config.lm.timeout)
-    estimate = server.config.lm.primary.max_tokens + len(str(inputs)) // CHARS_PER_TOKEN
+    return Question(choice, parsed, user, payer, call, started)
+
+
+async def solve(server: Server, question: Question, exchange: Exchange) -> Answer:
+    """The program's answer, or the configured one when no LM could answer.
+
+    Raises:
+        ProblemError: there is none, and why.
+        UserLimitError: today's budget of this user is used.
+    """
+    choice, call = question.choice, question.call
+    estimate = server.config.lm.primary.max_tokens + len(str(question.inputs)) // CHARS_PER_TOKEN
     try:
-        with server.users.spend(payer, estimate, call.count_tokens):
-            prediction = await _answer(server, choice, inputs, exchange, call)
+        with server.users.spend(question.payer, estimate, call.count_tokens):
+            prediction = await _predict(server, question, exchange)
     except ProblemError as problem:
         return _degrade(server, choice, exchange, problem)
-    token = _find_token(server, choice, exchange.request_id, user)
+    token = _find_token(server, choice, exchange.request_id, question.user)
     outputs = schema.encode_outputs(prediction)
-    response = answers.build_answer(choice, call, outputs, exchange.request_id, token=token)
-    seconds = time.perf_counter() - started
+    built = answers.build_answer(choice, call, outputs, exchange.request_id, token=token)
+    seconds = time.perf_counter() - question.started
     if choice.judged:
         server.metrics.duration.labels(server.metrics.program, exchange.revision, CacheLabel.MISS).observe(
             seconds
         )
-        server.scorer.offer(exchange.revision, inputs, prediction)
-    return response
+        server.scorer.offer(exchange.revision, question.inputs, prediction)
+    return built
 
 
 def _choose(server: Server, snapshot: Snapshot, request: Request, user: str) -> Choice:
@@ -86,7 +134,7 @@ def _choose(server: Server, snapshot: Snapshot, request: Request, user: str) -> 
     return choice
 
 
-def _degrade(server: Server, choice: Choice, exchange: Exchange, problem: ProblemError) -> Response:
+def _degrade(server: Server, choice: Choice, exchange: Exchange, problem: ProblemError) -> Answer:
     """What a client gets when no LM could answer: the configured outputs if there are any, else the problem.
 
     The outputs are no answer of the program: never scored, in no latency; the failure stays counted by its class.
@@ -102,14 +150,13 @@ def _degrade(server: Server, choice: Choice, exchange: Exchange, problem: Proble
     return answers.build_degraded(choice, outputs, exchange.request_id)
 
 
-async def _answer(
-    server: Server, choice: Choice, inputs: Mapping[str, Any], exchange: Exchange, call: Call
-) -> Any:
-    """The program's prediction; `call` says what it used.
+async def _predict(server: Server, question: Question, exchange: Exchange) -> Any:
+    """The program's prediction; `question.call` says what it used.
 
     Raises:
         ProblemError: of the class of the failure, which is counted.
     """
+    choice, call = question.choice, question.call
     revision = choice.route.revision if choice.judged else ""
     tokens = (REVISION.set(revision), CALL.set(call))
     inflight = server.metrics.inflight.labels(server.metrics.program, revision)
@@ -120,7 +167,7 @@ async def _answer(
             server.admission.slot(call.deadline),
         ):
             with compat.overrides(lm=server.lm, adapter=server.adapter):
-                return await choice.program.answer(inputs, server.workers)
+                return await choice.program.answer(question.inputs, server.workers)
     except QueueFullError as exc:
         server.metrics.rejected.labels(server.metrics.program, revision, Rejection.QUEUE).inc()
         raise ProblemError(
@@ -136,6 +183,7 @@ async def _answer(
         _log_failure(exchange, exc, error_class)
         raise problems.build_program_problem(error_class, retry_after=call.retry_after) from exc
     finally:
+        call.abandon()
         inflight.dec()
         REVISION.reset(tokens[0])
         CALL.reset(tokens[1])

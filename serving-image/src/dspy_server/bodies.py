@@ -11,7 +11,6 @@ from dspy_server.contract import ProblemCode
 from dspy_server.problems import ProblemError
 
 BODY_SECONDS: Final = 10.0
-CLIENT_CLOSED: Final = 499
 INPUTS: Final = "inputs"
 
 

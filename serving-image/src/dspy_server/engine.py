@@ -9,6 +9,7 @@ over to the loop), so there is one implementation, one pool of connections and o
 import asyncio
 import random
 from collections.abc import Callable
+from concurrent.futures import Future
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -44,6 +45,7 @@ class Call:
         deadline: of the event loop's clock.
         waiting: whether a provider is being waited for right now.
         last_class: class of the last failure of a target.
+        handovers: what its worker threads wait for.
     """
 
     deadline: float
@@ -52,9 +54,16 @@ class Call:
     waiting: bool = False
     last_class: ErrorClass | None = None
     retry_after: float | None = None
+    handovers: set[Future[Any]] = field(default_factory=set)
     usage: dict[str, int] = field(
         default_factory=lambda: dict.fromkeys(("prompt", "completion", "cached", "reasoning"), 0)
     )
+
+    def abandon(self) -> None:
+        """Nobody waits any more. A thread cannot be cancelled: its calls of a model can, and it may begin none."""
+        self.deadline = 0.0
+        for handover in list(self.handovers):
+            handover.cancel()
 
     def count_tokens(self) -> int:
         """Tokens that were billed so far."""
@@ -250,7 +259,13 @@ class FallbackEngine:
                 "a synchronous call inside aforward would block every other request: await acall() instead"
             )
         # The task copies this thread's context, so the call stays attributed to its request.
-        return asyncio.run_coroutine_threadsafe(self._engine.complete(request), self._loop).result()
+        future = asyncio.run_coroutine_threadsafe(self._engine.complete(request), self._loop)
+        handovers = call.handovers if (call := CALL.get()) is not None else set()
+        handovers.add(future)
+        try:
+            return future.result()
+        finally:
+            handovers.discard(future)
 
 
 def _log_change(target: LmTarget, state: BreakerState | None) -> None:
