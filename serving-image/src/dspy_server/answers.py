@@ -5,27 +5,15 @@ The problems of everything else are in `problems.py`.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import orjson
 from starlette.responses import Response
 
 from dspy_server import problems
-from dspy_server.contract import CacheLabel, ErrorClass
+from dspy_server.contract import CacheLabel
 from dspy_server.engine import Call
 from dspy_server.snapshot import Choice
-
-NO_LM: Final = frozenset(
-    {
-        ErrorClass.TRANSPORT,
-        ErrorClass.TIMEOUT,
-        ErrorClass.SERVER,
-        ErrorClass.RATE_LIMIT,
-        ErrorClass.AUTH,
-        ErrorClass.BREAKER_OPEN,
-    }
-)
-"""Classes of failures that mean: no target could answer."""
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,8 @@ from dspy_server import answers, bodies, compat, logs, problems, schema
 from dspy_server.answers import Answer
 from dspy_server.clients import cancelled_when_gone
 from dspy_server.contract import CacheLabel, Degradation, ErrorClass, ProblemCode, Rejection
-from dspy_server.engine import CALL, Call
+from dspy_server.engine import CALL, Call, classify
+from dspy_server.errors import NO_LM
 from dspy_server.limits import QueueFullError
 from dspy_server.metrics import REVISION
 from dspy_server.problems import ProblemError
@@ -139,7 +140,7 @@ def _degrade(server: Server, choice: Choice, exchange: Exchange, problem: Proble
 
     The outputs are no answer of the program: never scored, in no latency; the failure stays counted by its class.
     """
-    if exchange.error not in answers.NO_LM:
+    if exchange.error not in NO_LM:
         raise problem
     outputs = server.config.serving.degraded.outputs
     kind = Degradation.OUTPUTS if outputs else Degradation.REFUSED
@@ -177,7 +178,7 @@ async def _predict(server: Server, question: Question, exchange: Exchange) -> An
             retry_after=exc.retry_after,
         ) from exc
     except Exception as exc:
-        error_class = _classify(exc, call)
+        error_class = classify(exc, call)
         exchange.error = error_class
         server.metrics.errors.labels(server.metrics.program, revision, error_class).inc()
         _log_failure(exchange, exc, error_class)
@@ -187,15 +188,6 @@ async def _predict(server: Server, question: Question, exchange: Exchange) -> An
         inflight.dec()
         REVISION.reset(tokens[0])
         CALL.reset(tokens[1])
-
-
-def _classify(error: Exception, call: Call) -> ErrorClass:
-    """The class of a failure; a program that ran out of time while no provider was being waited for is `deadline`."""
-    error_class = compat.classify_program_error(error)
-    if not isinstance(error, TimeoutError) and error_class is not ErrorClass.TIMEOUT:
-        return error_class
-    has_waited = call.waiting or call.last_class is ErrorClass.TIMEOUT
-    return ErrorClass.TIMEOUT if has_waited else ErrorClass.DEADLINE
 
 
 def _log_failure(exchange: Exchange, error: Exception, error_class: ErrorClass) -> None:

@@ -73,6 +73,15 @@ class Call:
 CALL: Final[ContextVar[Call | None]] = ContextVar("dspy_server_call", default=None)
 
 
+def classify(error: Exception, call: Call) -> ErrorClass:
+    """The class of a program's failure; one that ran out of time while no provider was waited for is `deadline`."""
+    error_class = compat.classify_program_error(error)
+    if not isinstance(error, TimeoutError) and error_class is not ErrorClass.TIMEOUT:
+        return error_class
+    has_waited = call.waiting or call.last_class is ErrorClass.TIMEOUT
+    return ErrorClass.TIMEOUT if has_waited else ErrorClass.DEADLINE
+
+
 class AsyncFallbackEngine:
     """Asks the targets in order; what it raises are DSPy's own engine errors."""
 

@@ -124,3 +124,15 @@ FAILURES: Final[dict[ErrorClass, Failure]] = {
         HTTPStatus.INTERNAL_SERVER_ERROR, ProblemCode.INTERNAL, "The program failed"
     ),
 }
+
+NO_LM: Final = frozenset(
+    {
+        ErrorClass.TRANSPORT,
+        ErrorClass.TIMEOUT,
+        ErrorClass.SERVER,
+        ErrorClass.RATE_LIMIT,
+        ErrorClass.AUTH,
+        ErrorClass.BREAKER_OPEN,
+    }
+)
+"""Classes of failures that mean: no target could answer."""

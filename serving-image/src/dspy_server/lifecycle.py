@@ -18,11 +18,12 @@ from typing import Any, Final
 
 import uvicorn
 
-from dspy_server import adapter, compat, engine, logs, program, targets, tokens
+from dspy_server import adapter, compat, logs, program, targets, tokens
 from dspy_server.app import build_app, build_metrics_app
 from dspy_server.contract import ScoreSource
 from dspy_server.errors import LoadError
 from dspy_server.limits import Admission
+from dspy_server.lm import build_lm
 from dspy_server.metrics import Metrics
 from dspy_server.program import Program
 from dspy_server.routes import Route, Table
@@ -155,7 +156,7 @@ def build_parts(settings: Settings) -> Parts:
         config=config,
         keeper=RouteKeeper(places, functools.partial(_load, settings, chat), metrics, clock),
         metrics=metrics,
-        lm=_build_lm(settings, metrics, lms),
+        lm=build_lm(config.lm, lms, metrics),
         adapter=chat,
         scorer=Scorer(_find_function(config.scoring.function), metrics, sample=config.scoring.sample),
         feedback=FeedbackBox(keys, metrics, clock) if keys is not None else None,
@@ -178,14 +179,6 @@ def _build_users(limits: Limits, keys: tokens.Keys | None, clock: Callable[[], f
         get_pseudonym=own.get_user,
         clock=clock,
     )
-
-
-def _build_lm(settings: Settings, metrics: Metrics, lms: tuple[LmTarget, ...]) -> Any:
-    """The one `dspy.LM` of the process."""
-    lm, loop = settings.config.lm, asyncio.get_running_loop()
-    ask = engine.AsyncFallbackEngine(lms, metrics, timeout=lm.timeout, clock=loop.time)
-    sampling = lm.primary.model_dump(include={"temperature", "top_p", "max_tokens"}, exclude_none=True)
-    return compat.build_lm(targets.get_lm_name(lm), engine.FallbackEngine(ask, loop), ask, sampling=sampling)
 
 
 def _list_sources(settings: Settings, keys: tokens.Keys | None) -> tuple[ScoreSource, ...]:

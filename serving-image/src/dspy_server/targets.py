@@ -12,7 +12,8 @@ from dspy_server import compat
 from dspy_server.breaker import Breaker, Gate
 from dspy_server.errors import SettingsError
 from dspy_server.pricing import Price
-from dspy_server.settings import Lm, Settings
+from dspy_server.settings import Breaker as Spare
+from dspy_server.settings import Lm, Settings, Target
 
 _SPARE_CONNECTIONS: Final = 36
 
@@ -43,29 +44,51 @@ def build_targets(settings: Settings, clock: Callable[[], float]) -> tuple[LmTar
     Raises:
         SettingsError: a model's prefix is unknown and no apiBase is given.
     """
-    lm, spare = settings.config.lm, settings.config.serving.breaker
-    connections = settings.config.serving.limits.concurrency + _SPARE_CONNECTIONS
-    targets = []
-    for index, (spec, key) in enumerate(zip([lm.primary, *lm.fallbacks], settings.lm_keys, strict=True)):
-        try:
-            engine, wire_model = compat.build_engine(
-                spec.model, spec.api_base, key, timeout=lm.timeout, connections=connections
-            )
-        except ValueError as exc:
-            path = "lm.primary" if index == 0 else f"lm.fallbacks[{index - 1}]"
-            raise SettingsError(f"{path}.model: {exc}") from exc
-        targets.append(
-            LmTarget(
-                spec.model,
-                wire_model,
-                spec.max_tokens,
-                engine,
-                Breaker(spare.failures, spare.open_for, clock),
-                Gate(connections, spare.open_for, clock),
-                compat.find_list_price(spec.model),
-            )
+    lm, serving = settings.config.lm, settings.config.serving
+    return tuple(
+        build_target(
+            spec,
+            key,
+            path="lm.primary" if index == 0 else f"lm.fallbacks[{index - 1}]",
+            timeout=lm.timeout,
+            connections=serving.limits.concurrency + _SPARE_CONNECTIONS,
+            spare=serving.breaker,
+            clock=clock,
         )
-    return tuple(targets)
+        for index, (spec, key) in enumerate(zip([lm.primary, *lm.fallbacks], settings.lm_keys, strict=True))
+    )
+
+
+def build_target(
+    spec: Target,
+    key: str,
+    *,
+    path: str,
+    timeout: float,
+    connections: int,
+    spare: Spare,
+    clock: Callable[[], float],
+) -> LmTarget:
+    """One target, with a breaker, a gate and connections of its own; `path` is where the user configured it.
+
+    Raises:
+        SettingsError: the model's prefix is unknown and no apiBase is given.
+    """
+    try:
+        engine, wire_model = compat.build_engine(
+            spec.model, spec.api_base, key, timeout=timeout, connections=connections
+        )
+    except ValueError as exc:
+        raise SettingsError(f"{path}.model: {exc}") from exc
+    return LmTarget(
+        spec.model,
+        wire_model,
+        spec.max_tokens,
+        engine,
+        Breaker(spare.failures, spare.open_for, clock),
+        Gate(connections, spare.open_for, clock),
+        compat.find_list_price(spec.model),
+    )
 
 
 def get_lm_hash(lm: Lm) -> str:
