@@ -1,7 +1,4 @@
-"""How signatures become prompts: DSPy's ChatAdapter, with the second, JSON call counted.
-
-The memoised prefix comes here.
-"""
+"""How signatures become prompts: DSPy's ChatAdapter with a memory, its second, JSON call counted."""
 
 from dspy_server import compat
 from dspy_server.metrics import REVISION, Metrics

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from dspy_server import artifact, compat, schema
 from dspy_server.errors import ModuleError, RefusedError, SourceError, WarmupError
@@ -133,16 +133,21 @@ def load_program(
         compat.load_state(fresh, checked.state)
     except Exception as exc:
         raise RefusedError(f"DSPy cannot load it: {type(exc).__name__}") from exc
-    inputs = _warm(fresh, adapter, max_chars)
-    return Program(revision, sha256, fresh, inputs, checked.dspy_version, checked.notes)
+    inputs, odd = _warm(fresh, adapter, max_chars)
+    return Program(revision, sha256, fresh, inputs, checked.dspy_version, (*checked.notes, *odd))
 
 
-def _warm(module: Any, adapter: Any, max_chars: int) -> schema.InputSchema:
-    """Render each predictor's prompt once: the first request pays nothing for it, and a broken demo shows here."""
+def _warm(module: Any, adapter: Any, max_chars: int) -> tuple[schema.InputSchema, tuple[str, ...]]:
+    """Render each predictor's prompt once: the first request pays nothing for it, and a broken demo shows here.
+
+    Returns what the module takes, and a note if the adapter cannot remember what it rendered.
+    """
     try:
-        for predictor in compat.list_predictors(module):
-            stub = schema.get_stub_inputs(predictor.signature.input_fields)
-            compat.render(adapter, predictor, stub)
-        return schema.build_input_schema(module, max_chars=max_chars)
+        remembered = [adapter.remember(predictor) for predictor in compat.list_predictors(module)]
+        inputs = schema.build_input_schema(module, max_chars=max_chars)
     except Exception as exc:
         raise WarmupError(f"it cannot render its prompts: {type(exc).__name__}") from exc
+    return inputs, () if all(remembered) else (_NOT_REMEMBERED,)
+
+
+_NOT_REMEMBERED: Final = "its demonstrations render differently each time: every call renders them anew"

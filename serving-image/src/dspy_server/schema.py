@@ -106,11 +106,6 @@ def _get_field(item: inspect.Parameter, known: Mapping[str, Any]) -> Any:
     return (annotation, ... if item.default is inspect.Parameter.empty else item.default)
 
 
-def get_stub_inputs(inputs: Mapping[str, Any]) -> dict[str, str]:
-    """A word for each input field, to render a prompt with."""
-    return dict.fromkeys(inputs, "warm-up")
-
-
 def encode_outputs(prediction: Any) -> dict[str, Any]:
     """The outputs of a prediction as plain JSON values.
 

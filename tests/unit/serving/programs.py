@@ -66,6 +66,17 @@ class Other(dspy.Module):
         return self.route(question=question, context=context)
 
 
+class Conversation(dspy.Module):
+    """Takes what was said before."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reply = dspy.Predict("history: dspy.History, question -> answer")
+
+    def forward(self, history: dspy.History, question: str) -> dspy.Prediction:
+        return self.reply(history=history, question=question)
+
+
 class Broken(dspy.Module):
     def __init__(self) -> None:
         super().__init__()

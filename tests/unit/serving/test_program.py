@@ -5,8 +5,8 @@ from typing import Any, Literal
 import dspy
 import pytest
 from pydantic import BaseModel
-from tests.unit.serving.programs import Triage
-from tests.unit.serving.worlds import World, get_stub_adapter
+from tests.unit.serving.programs import Conversation, Triage
+from tests.unit.serving.worlds import World, dump_program, get_stub_adapter
 
 from dspy_server import program, schema
 from dspy_server.artifact import get_digest
@@ -42,9 +42,17 @@ def test_a_program_that_cannot_render_its_prompt_is_refused(
     def fail(*_: Any) -> None:
         raise KeyError("queue")
 
-    monkeypatch.setattr("dspy_server.program.compat.render", fail)
+    monkeypatch.setattr("dspy_server.compat.CountingChatAdapter.remember", fail)
     with pytest.raises(WarmupError):
         load(world.slot_path(0).read_bytes())
+
+
+def test_a_program_that_takes_a_conversation_is_loaded(tmp_path: Path) -> None:
+    data = dump_program(Conversation(), tmp_path)
+    loaded = load(data, "tests.unit.serving.programs:Conversation")
+    history = {"messages": [{"question": "a", "answer": "b"}]}
+    inputs = loaded.inputs.parse({"history": history, "question": "c"})
+    assert inputs["history"].messages == history["messages"]
 
 
 def test_mounted_code_is_found_and_shadows_nothing(tmp_path: Path) -> None:

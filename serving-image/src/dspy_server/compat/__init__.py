@@ -38,12 +38,11 @@ from dspy_server.compat.modules import (
     list_predictors,
     list_unsupported_parameters,
     load_state,
-    render,
 )
+from dspy_server.compat.rendering import CountingChatAdapter
 from dspy_server.compat.runtime import (
     DSPY_VERSION,
     AsyncStubEngine,
-    CountingChatAdapter,
     StubEngine,
     build_lm,
     configure,
@@ -82,7 +81,6 @@ __all__ = [
     "list_unsupported_parameters",
     "load_state",
     "overrides",
-    "render",
     "retarget",
     "warm_up",
 ]

@@ -63,12 +63,6 @@ def load_state(module: Any, state: dict[str, Any]) -> None:
     module.load_state(state, allow_unsafe_lm_state=False)
 
 
-def render(adapter: Any, predictor: Any, inputs: Mapping[str, Any]) -> list[Any]:
-    """The messages that a predictor would send for `inputs`, without sending them."""
-    messages: list[Any] = adapter.format(predictor.signature, predictor.demos, dict(inputs))
-    return messages
-
-
 def get_input_fields(module: Any) -> Mapping[str, Any]:
     """Input fields of all predictors, by name; the first predictor that has a field says its type."""
     fields: dict[str, Any] = {}

@@ -1,7 +1,7 @@
-"""DSPy's process-wide settings, its one LM, its adapter, and a first run of it all without a provider."""
+"""DSPy's process-wide settings, its one LM, and a first run of it all without a provider."""
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -9,8 +9,6 @@ import dspy
 from dspy import lm15
 
 DSPY_VERSION: Final[str] = dspy.__version__
-
-ChatAdapter = dspy.ChatAdapter
 
 
 def configure() -> None:
@@ -22,18 +20,6 @@ def configure() -> None:
 def build_lm(name: str, engine: Any, async_engine: Any, *, sampling: Mapping[str, float | int]) -> Any:
     """A `dspy.LM` that knows no endpoint and no key: all its calls go to our engines."""
     return dspy.LM(name, engine=engine, async_engine=async_engine, num_retries=0, cache=False, **sampling)
-
-
-class CountingChatAdapter(dspy.ChatAdapter):  # type: ignore[misc]  # dspy has no types
-    """DSPy's ChatAdapter that tells `on_retry` before it asks again, in JSON, after an answer it cannot parse."""
-
-    def __init__(self, *, parse_retry: bool, on_retry: Callable[[], None]) -> None:
-        super().__init__(use_json_adapter_fallback=parse_retry)
-        self._on_retry = on_retry
-
-    def _make_json_adapter_fallback(self) -> Any:
-        self._on_retry()
-        return super()._make_json_adapter_fallback()
 
 
 _STUB: Final = "stub/warm-up"
