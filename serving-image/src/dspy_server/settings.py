@@ -11,11 +11,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 from pydantic.alias_generators import to_camel
 
 from dspy_server import contract
 from dspy_server.errors import SettingsError
+from dspy_server.patterns import compile_pattern
 
 _UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _PART: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)")
@@ -57,6 +66,11 @@ def parse_size(value: object) -> object:
 Seconds = Annotated[float, BeforeValidator(parse_duration), Field(ge=0)]
 Fraction = Annotated[float, BeforeValidator(parse_percent), Field(ge=0, le=1)]
 Bytes = Annotated[int, BeforeValidator(parse_size), Field(ge=0)]
+
+
+def _check_pattern(pattern: str) -> str:
+    compile_pattern(pattern)
+    return pattern
 
 
 class Section(BaseModel):
@@ -163,7 +177,7 @@ class Logs(Section):
 
     level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     text: Literal["Off", "Redacted"] = "Off"
-    redact: list[str] = []
+    redact: list[Annotated[str, AfterValidator(_check_pattern)]] = []
 
 
 class Tracing(Section):

@@ -147,3 +147,12 @@ def test_the_pods_environment_has_the_contracts_defaults() -> None:
 def test_a_wrong_port_is_named() -> None:
     with pytest.raises(SettingsError, match="port"):
         load_settings(env(MINIMAL, DSPY_PORT="http"))
+
+
+def test_a_redaction_pattern_that_could_take_for_ever_is_refused_by_its_place() -> None:
+    with pytest.raises(SettingsError, match=r"serving\.logs\.redact\.1: .*repeats too much"):
+        parse_config(
+            json.dumps(
+                {"lm": {"primary": {"model": "openai/x"}}, "serving": {"logs": {"redact": ["a+b", "a+b+c"]}}}
+            )
+        )
