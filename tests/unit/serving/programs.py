@@ -96,3 +96,17 @@ def score(inputs: dict[str, Any], prediction: dspy.Prediction) -> float:
     if "infinite" in inputs["ticket"]:
         return float("inf")
     return 0.5 if prediction.queue == "billing" else 0.25
+
+
+class TwoStep(dspy.Module):
+    """Asks twice: both answers must come from the same artifact."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = dspy.Predict(RouteTicket)
+        self.second = dspy.Predict(RouteTicket)
+
+    async def aforward(self, ticket: str) -> dspy.Prediction:
+        first = await self.first.acall(ticket=ticket)
+        second = await self.second.acall(ticket=ticket)
+        return dspy.Prediction(queue=first.queue, again=second.queue)
