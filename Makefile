@@ -81,9 +81,10 @@ verify: generate ## fail when what is generated is not what is committed
 	@git diff --exit-code -- crds charts docs/crd-reference.md
 
 .PHONY: bench
-bench: install ## the operator beside simulated pods, simulated decisions and rollouts, the longer model check; into build/bench/
+bench: install ## operator, server, decisions, simulated rollouts, the longer model check; into build/bench/
 	@mkdir -p build/bench
 	@status=0; $(BIN)/python -m bench.operator || status=$$?; \
+	$(BIN)/python -m bench.server || status=$$?; \
 	$(BIN)/python -m bench.decisions || status=$$?; \
 	$(BIN)/python -m tests.simulation --seed 2000 --runs 5000 || status=$$?; \
 	$(BIN)/python -m tests.model --deep --json build/bench/model.json || status=$$?; \
