@@ -21,6 +21,7 @@ from tests.cluster.kind import KindCluster
 from tests.cluster.processes import ClusterError
 from tests.cluster.state import get_cache
 
+TEST_PROGRAMS = ("crane", "versitygw")  # servers of remote artifacts
 LOCAL_PROGRAMS = ("etcd", "kube-apiserver", "coredns", "kubectl", "pause", "helm", "prometheus")
 
 
@@ -40,7 +41,7 @@ def up() -> None:
 def build() -> None:
     """Build every program and image that a cluster here needs, and start nothing."""
     with_docker = isinstance(choose(), KindCluster)
-    for name in ("kind", "kubectl", "helm") if with_docker else LOCAL_PROGRAMS:
+    for name in (*(("kind", "kubectl", "helm") if with_docker else LOCAL_PROGRAMS), *TEST_PROGRAMS):
         tool(name)
     if not with_docker:
         build_local_images()

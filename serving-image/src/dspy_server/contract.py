@@ -23,6 +23,7 @@ ROUTES_KEY: Final = "routes.json"
 PROGRAMS_DIR: Final = "/etc/dspy/programs"
 PROGRAM_KEY: Final = "program.json"
 SOURCE_DIR: Final = "/etc/dspy/source"
+PULL_DIR: Final = "/etc/dspy/pull"
 
 ENV_PROGRAM: Final = "DSPY_PROGRAM"
 ENV_WORKLOAD: Final = "DSPY_WORKLOAD"
@@ -32,6 +33,7 @@ ENV_FEEDBACK_KEY: Final = "DSPY_FEEDBACK_KEY"
 ENV_ROUTES: Final = "DSPY_ROUTES"
 ENV_PROGRAMS_ROOT: Final = "DSPY_PROGRAMS_ROOT"
 ENV_SOURCE: Final = "DSPY_SOURCE"
+ENV_PULL: Final = "DSPY_PULL"
 
 
 TABLE_FIELDS: Final = frozenset({"generation", "program", "userHeader", "overrideHeader", "routes"})

@@ -4,13 +4,14 @@
     ├── SettingsError            exit code 2: says which key is wrong
     └── LoadError                a program that cannot be served, with its state and its reasons
         ├── SourceError          no file, or bigger than allowed
+        │   └── ForbiddenSourceError   where artifacts may not come from
         ├── DigestError          the bytes are not the ones that the table names
         ├── RefusedError         the allow-list refused it
         ├── SignatureError       another shape than the module's
         ├── ModuleError          the code cannot be imported or is no dspy.Module
         └── WarmupError          it loads, but cannot render a prompt
 
-A bad routing table is `routes.TableError`, a bad feedback token `tokens.TokenError`.
+A bad routing table is `routes.TableError`, a bad URI `uris.UriError`, a bad feedback token `tokens.TokenError`.
 """
 
 from dataclasses import dataclass
@@ -44,10 +45,14 @@ class LoadError(ServerError):
 
 
 class SourceError(LoadError):
-    """The artifact's file is missing, unreadable or too big."""
+    """The artifact is not there, cannot be reached or read, or is too big."""
 
     state = ProgramState.DIGEST
     reason = RouteError.FETCH
+
+
+class ForbiddenSourceError(SourceError):
+    """Artifacts may not come from there: to try again at once would change nothing."""
 
 
 class DigestError(LoadError):

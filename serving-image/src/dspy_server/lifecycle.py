@@ -22,6 +22,7 @@ from dspy_server import adapter, compat, logs, program, targets, tokens
 from dspy_server.app import build_app, build_metrics_app
 from dspy_server.contract import ScoreSource
 from dspy_server.errors import LoadError
+from dspy_server.fetch import Fetcher
 from dspy_server.limits import Admission
 from dspy_server.lm import build_lm
 from dspy_server.metrics import Metrics
@@ -154,7 +155,9 @@ def build_parts(settings: Settings) -> Parts:
     )
     server = Server(
         config=config,
-        keeper=RouteKeeper(places, functools.partial(_load, settings, chat), metrics, clock),
+        keeper=RouteKeeper(
+            places, functools.partial(_load, settings, chat), Fetcher(process.pull).fetch, metrics, clock
+        ),
         metrics=metrics,
         lm=build_lm(config.lm, lms, metrics),
         adapter=chat,

@@ -108,6 +108,8 @@ def read_artifact(path: Path) -> bytes:
         SourceError: no file, or larger than an artifact may be.
     """
     try:
+        if path.exists() and not path.is_file():
+            raise SourceError(f"{path}: no regular file")  # to open a pipe would wait for ever
         with path.open("rb") as file:
             data = file.read(artifact.MAX_BYTES + 1)
     except OSError as exc:

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from dspy_server.contract import ROUTE_FIELDS, TABLE_FIELDS, Track
 from dspy_server.errors import ServerError
+from dspy_server.uris import MAX_CHARS, UriError, is_uri, parse_uri
 
 FULL_WEIGHT: Final = 100
 MAX_TABLE_BYTES: Final = 1 << 20
@@ -25,7 +26,7 @@ class TableError(ServerError):
 
 @dataclass(frozen=True)
 class Route:
-    """One revision's entry."""
+    """One revision's entry; `path` is a mounted file or a URI."""
 
     revision: str
     workload: str
@@ -120,8 +121,8 @@ def _check_keys(where: str, value: Any, known: frozenset[str], *, required: froz
         raise TableError(f"{where}: {name} is missing")
 
 
-def _get_text(where: str, value: Any) -> str:
-    if not isinstance(value, str) or len(value) > 256:  # noqa: PLR2004 - no name or header is longer
+def _get_text(where: str, value: Any, *, maximum: int = 256) -> str:
+    if not isinstance(value, str) or len(value) > maximum:
         raise TableError(f"{where}: not a short string")
     return value
 
@@ -140,7 +141,14 @@ def _get_int(where: str, value: Any, *, maximum: int) -> int:
 
 
 def _get_path(where: str, value: Any, programs_root: str) -> str:
-    path = PurePosixPath(_get_text(where, value))
+    text = _get_text(where, value, maximum=MAX_CHARS)
+    if is_uri(text):
+        try:
+            parse_uri(text)
+        except UriError as exc:
+            raise TableError(f"{where}: {exc}") from exc
+        return text
+    path = PurePosixPath(text)
     if ".." in path.parts or not path.is_relative_to(programs_root) or str(path) == programs_root:
         raise TableError(f"{where}: not a file below {programs_root}")
     return str(path)

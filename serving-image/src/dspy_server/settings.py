@@ -238,6 +238,7 @@ class Process(Section):
     routes: Path = Path(contract.ROUTES_DIR) / contract.ROUTES_KEY
     programs_root: Path = Path(contract.PROGRAMS_DIR)
     source: Path = Path(contract.SOURCE_DIR)
+    pull: Path = Path(contract.PULL_DIR)
     host: str = "0.0.0.0"  # noqa: S104 - a server in a pod
     port: int = contract.PORT_HTTP
     metrics_port: int = contract.PORT_METRICS
@@ -332,6 +333,7 @@ def _read_process(env: Mapping[str, str]) -> Process:
         "routes": contract.ENV_ROUTES,
         "programs_root": contract.ENV_PROGRAMS_ROOT,
         "source": contract.ENV_SOURCE,
+        "pull": contract.ENV_PULL,
         "host": "DSPY_HOST",
         "port": "DSPY_PORT",
         "metrics_port": "DSPY_METRICS_PORT",

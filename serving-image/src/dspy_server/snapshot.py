@@ -4,26 +4,32 @@ All state here belongs to the event loop; only reading and loading happen in thr
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
 from dspy_server import artifact, buckets, logs
 from dspy_server.contract import ProgramState, RouteError, ScoreSource
-from dspy_server.errors import DigestError, LoadError, SourceError, WarmupError
+from dspy_server.errors import DigestError, ForbiddenSourceError, LoadError, SourceError, WarmupError
 from dspy_server.metrics import Metrics, RoutesView
 from dspy_server.program import Program, read_artifact
 from dspy_server.routes import MAX_TABLE_BYTES, Route, Table, TableError, parse_table
+from dspy_server.uris import is_uri
 
 POLL_SECONDS: Final = 0.1
 SLOT_POLL_SECONDS: Final = 0.25
 LATE_SLOT_POLL_SECONDS: Final = 2.0
+FETCH_TRIES: Final = 3
+FETCH_PAUSE_SECONDS: Final = 1.0
+LATE_FETCH_PAUSE_SECONDS: Final = 60.0
 WARM_SECONDS: Final = 600.0
 METRICS_SECONDS: Final = 1800.0
 MAX_PROGRAMS: Final = 4
 
 Loader = Callable[[bytes, Route], Program]
+Fetch = Callable[[str], Awaitable[bytes]]
+"""URI -> bytes; raises `SourceError` or `DigestError`."""
 
 
 @dataclass(frozen=True)
@@ -104,6 +110,7 @@ class RouteKeeper:
 
     config: KeeperConfig
     load: Loader
+    fetch: Fetch
     metrics: Metrics
     clock: Callable[[], float]
     current: Snapshot | None = None
@@ -201,7 +208,8 @@ class RouteKeeper:
     async def _load(self, entry: _Entry) -> None:
         """Wait for the bytes, load them off the loop, settle."""
         try:
-            data = await self._wait_for_bytes(entry)
+            wait = self._wait_for_fetch if is_uri(entry.route.path) else self._wait_for_slot
+            data = await wait(entry)
             entry.state = ProgramState.LOADING
             program = await asyncio.to_thread(self.load, data, entry.route)
         except LoadError as exc:
@@ -214,7 +222,7 @@ class RouteKeeper:
             logs.get_logger().info("program_loaded", revision=program.revision, notes=program.notes)
         self._settle()
 
-    async def _wait_for_bytes(self, entry: _Entry) -> bytes:
+    async def _wait_for_slot(self, entry: _Entry) -> bytes:
         """Volumes are refreshed one by one: other bytes in a slot are waited for, and read again even after that."""
         deadline = self.clock() + self.config.slot_wait
         is_late = False
@@ -230,6 +238,24 @@ class RouteKeeper:
             else:
                 return data
             await asyncio.sleep(LATE_SLOT_POLL_SECONDS if is_late else SLOT_POLL_SECONDS)
+
+    async def _wait_for_fetch(self, entry: _Entry) -> bytes:
+        """Fetch a remote artifact: what another try cannot change is said at once, the rest after the third."""
+        tries = 0
+        while True:
+            try:
+                data = await self.fetch(entry.route.path)
+                await asyncio.to_thread(artifact.verify_digest, data, entry.route.sha256)
+            except (SourceError, DigestError) as exc:
+                tries += 1
+                is_final = tries >= FETCH_TRIES or isinstance(exc, (ForbiddenSourceError, DigestError))
+                if is_final and exc.reasons != entry.reasons:
+                    tries = FETCH_TRIES
+                    self._refuse(entry, exc)
+                    self._settle()
+            else:
+                return data
+            await asyncio.sleep(LATE_FETCH_PAUSE_SECONDS if tries >= FETCH_TRIES else FETCH_PAUSE_SECONDS)
 
     def _refuse(self, entry: _Entry, error: LoadError) -> None:
         entry.state, entry.reasons = error.state, error.reasons

@@ -46,6 +46,13 @@ def test_a_pod_owns_the_routes_of_its_workload_only() -> None:
 
 
 @pytest.mark.parametrize(
+    "path", ["s3://models/" + "p" * 300, f"oci://r/p@sha256:{'a' * 64}", "file:///mnt/p"]
+)
+def test_a_program_may_lie_elsewhere(path: str) -> None:
+    assert parse(STABLE, {**CANARY, "path": path}).routes[1].path == path
+
+
+@pytest.mark.parametrize(
     ("routes", "changes", "message"),
     [
         ([STABLE, CANARY], {"extra": 1}, "unknown key 'extra'"),
@@ -65,6 +72,8 @@ def test_a_pod_owns_the_routes_of_its_workload_only() -> None:
         ([STABLE, {**CANARY, "path": "/etc/passwd"}], {}, "path: not a file below"),
         ([STABLE, {**CANARY, "path": "/etc/dspy/programs/../../passwd"}], {}, "path: not a file below"),
         ([STABLE, {**CANARY, "path": "/etc/dspy/programs"}], {}, "path: not a file below"),
+        ([STABLE, {**CANARY, "path": "http://h/p.json"}], {}, r"routes\[1\]\.path: not one of https://"),
+        ([STABLE, {**CANARY, "path": "https://user:x@h/p.json"}], {}, "no user or password"),
         ([STABLE, CANARY], {"generation": "12"}, "generation: not an integer"),
         ([STABLE, CANARY], {"generation": -1}, "generation: not an integer"),
         ([STABLE, CANARY], {"program": 3}, "program: not a short string"),

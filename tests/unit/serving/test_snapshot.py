@@ -17,6 +17,7 @@ from tests.unit.serving.worlds import (
 from dspy_server import snapshot as snapshot_module
 from dspy_server.contract import ProgramState, RouteError, ScoreSource
 from dspy_server.errors import ModuleError
+from dspy_server.fetch import Fetcher
 from dspy_server.metrics import Metrics
 from dspy_server.program import Program, load_program
 from dspy_server.routes import Route
@@ -42,7 +43,7 @@ def quick_slots(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def build_keeper(world: World, clock: Clock, workload: str = WORKLOAD, loader: Any = load) -> RouteKeeper:
     config = KeeperConfig(world.routes_file, world.programs_root, workload, 120.0, (ScoreSource.METRIC,))
-    return RouteKeeper(config, loader, Metrics("triage"), clock)
+    return RouteKeeper(config, loader, Fetcher(world.root / "pull").fetch, Metrics("triage"), clock)
 
 
 @pytest.fixture
@@ -232,7 +233,7 @@ async def test_a_plain_file_is_watched_too(world: World, clock: Clock, tmp_path:
     world.split(10)
     table.write_bytes(world.routes_file.read_bytes())
     config = KeeperConfig(table, world.programs_root, WORKLOAD, 120.0)
-    keeper = RouteKeeper(config, load, Metrics("triage"), clock)
+    keeper = RouteKeeper(config, load, Fetcher(tmp_path).fetch, Metrics("triage"), clock)
     await settle(keeper, "rev0", "rev1")
     value = json.loads(table.read_bytes())
     table.write_text(json.dumps({**value, "generation": 22}))

@@ -147,6 +147,7 @@ ROUTES_KEY: Final = "routes.json"
 PROGRAMS_DIR: Final = "/etc/dspy/programs"
 PROGRAM_KEY: Final = "program.json"
 SOURCE_DIR: Final = "/etc/dspy/source"
+PULL_DIR: Final = "/etc/dspy/pull"
 RUN_AS_USER: Final = 65532
 
 ENV_PROGRAM: Final = "DSPY_PROGRAM"

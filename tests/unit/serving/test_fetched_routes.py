@@ -1,0 +1,174 @@
+"""Routes whose program lies elsewhere: the keeper fetches, says at once what is final, and never delays weights."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from tests.unit.serving.worlds import WORKLOAD, Clock, World, get_stub_adapter, until
+
+from dspy_server import snapshot as snapshot_module
+from dspy_server.contract import ProgramState, RouteError, Track
+from dspy_server.errors import DigestError, ForbiddenSourceError, LoadError, SourceError
+from dspy_server.metrics import Metrics
+from dspy_server.program import Program, load_program
+from dspy_server.routes import Route
+from dspy_server.snapshot import KeeperConfig, RouteKeeper
+
+URI = "https://models.example.com/triage.json"
+
+
+@dataclass
+class Remote:
+    """Sources that a test fills, and who asked; `gate` keeps askers waiting."""
+
+    answers: dict[str, bytes | LoadError] = field(default_factory=dict)
+    asked: list[str] = field(default_factory=list)
+    cancelled: list[str] = field(default_factory=list)
+    gate: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def fetch(self, uri: str) -> bytes:
+        self.asked.append(uri)
+        try:
+            await self.gate.wait()
+        except asyncio.CancelledError:
+            self.cancelled.append(uri)
+            raise
+        answer = self.answers[uri]
+        if isinstance(answer, LoadError):
+            raise answer
+        return answer
+
+
+@pytest.fixture
+def remote() -> Remote:
+    remote = Remote()
+    remote.gate.set()
+    return remote
+
+
+@pytest.fixture(autouse=True)
+def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(snapshot_module, "FETCH_PAUSE_SECONDS", 0.001)
+    monkeypatch.setattr(snapshot_module, "LATE_FETCH_PAUSE_SECONDS", 3600)
+
+
+@pytest.fixture
+def keeper(world: World, remote: Remote) -> RouteKeeper:
+    def load(data: bytes, route: Route) -> Program:
+        return load_program(
+            data,
+            revision=route.revision,
+            sha256=route.sha256,
+            module=route.module,
+            adapter=get_stub_adapter(),
+        )
+
+    config = KeeperConfig(world.routes_file, world.programs_root, WORKLOAD, 120.0)
+    return RouteKeeper(config, load, remote.fetch, Metrics("triage"), Clock())
+
+
+def split(world: World, weight: int, uri: str = URI, **changes: Any) -> None:
+    stable = world.route(0, 100 - weight, Track.STABLE)
+    world.write_table(stable, world.route(1, weight, Track.CANARY, path=uri, **changes))
+
+
+async def see(keeper: RouteKeeper, condition: Callable[[], bool]) -> None:
+    def poll() -> bool:
+        keeper.poll()
+        return condition()
+
+    await until(poll)
+
+
+def get_canary(keeper: RouteKeeper) -> ProgramState | None:
+    return keeper.get_states().get("rev1")
+
+
+async def test_a_remote_program_serves(keeper: RouteKeeper, world: World, remote: Remote) -> None:
+    remote.answers[URI] = world.slot_path(1).read_bytes()
+    split(world, 50)
+    await see(keeper, lambda: get_canary(keeper) is ProgramState.LOADED)
+    assert keeper.current is not None
+    assert sorted(keeper.current.programs) == ["rev0", "rev1"]
+    assert remote.asked == [URI]
+
+
+async def test_weights_do_not_wait_for_a_fetch(keeper: RouteKeeper, world: World, remote: Remote) -> None:
+    remote.gate.clear()
+    split(world, 10)
+    await see(keeper, lambda: keeper.current is not None and bool(remote.asked))
+    split(world, 50)
+    keeper.poll()
+    assert keeper.get_view().generation == 2
+    assert get_canary(keeper) is ProgramState.WAITING
+    assert remote.asked == [URI]
+
+
+async def test_a_newer_table_ends_a_fetch_that_nobody_wants(
+    keeper: RouteKeeper, world: World, remote: Remote
+) -> None:
+    remote.gate.clear()
+    split(world, 10)
+    await see(keeper, lambda: bool(remote.asked))
+    world.write_table(world.route(0, 100, Track.STABLE))
+    await see(keeper, lambda: remote.cancelled == [URI])
+    assert get_canary(keeper) is None
+
+
+async def test_another_place_of_the_same_program_is_asked_instead(
+    keeper: RouteKeeper, world: World, remote: Remote
+) -> None:
+    other = "s3://models/triage.json"
+    remote.answers |= {URI: SourceError("down"), other: world.slot_path(1).read_bytes()}
+    split(world, 10)
+    await see(keeper, lambda: get_canary(keeper) is ProgramState.DIGEST)
+    split(world, 20, other)
+    await see(keeper, lambda: get_canary(keeper) is ProgramState.LOADED)
+
+
+@pytest.mark.parametrize(
+    ("error", "tries", "reason"),
+    [
+        (SourceError("not found"), 3, RouteError.FETCH),
+        (ForbiddenSourceError("loopback"), 1, RouteError.FETCH),
+        (DigestError("the layer"), 1, RouteError.DIGEST),
+    ],
+)
+async def test_what_another_try_cannot_change_is_refused_at_once(
+    error: LoadError, tries: int, reason: RouteError, keeper: RouteKeeper, world: World, remote: Remote
+) -> None:
+    remote.answers[URI] = error
+    split(world, 50)
+    await see(keeper, lambda: get_canary(keeper) is ProgramState.DIGEST)
+    assert len(remote.asked) == tries
+    assert keeper.get_reasons()["rev1"] == error.reasons
+    assert keeper.metrics.route_errors.labels("triage", "rev1", reason)._value.get() == 1
+    await see(keeper, lambda: keeper.current is not None)
+    assert keeper.current is not None
+    assert sorted(keeper.current.programs) == ["rev0"]
+
+
+async def test_other_bytes_than_the_table_says_are_refused_at_once(
+    keeper: RouteKeeper, world: World, remote: Remote
+) -> None:
+    remote.answers[URI] = b"{}"
+    split(world, 50)
+    await see(keeper, lambda: get_canary(keeper) is ProgramState.DIGEST)
+    assert len(remote.asked) == 1
+    assert world.shas[1] in keeper.get_reasons()["rev1"][0]
+
+
+async def test_a_source_that_comes_back_heals_without_anybody(
+    keeper: RouteKeeper, world: World, remote: Remote, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(snapshot_module, "LATE_FETCH_PAUSE_SECONDS", 0.001)
+    remote.answers[URI] = SourceError("the server answers 404")
+    split(world, 50)
+    await see(keeper, lambda: get_canary(keeper) is ProgramState.DIGEST)
+    await see(keeper, lambda: len(remote.asked) > 5)
+    assert keeper.metrics.route_errors.labels("triage", "rev1", RouteError.FETCH)._value.get() == 1
+    remote.answers[URI] = world.slot_path(1).read_bytes()
+    await see(keeper, lambda: get_canary(keeper) is ProgramState.LOADED)
+    assert keeper.get_reasons() == {}
