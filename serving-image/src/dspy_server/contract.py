@@ -12,6 +12,7 @@ PORT_HTTP: Final = 8080
 PORT_METRICS: Final = 9090
 
 PATH_ASK: Final = "/ask"
+PATH_STREAM: Final = "/ask/stream"
 PATH_FEEDBACK: Final = "/feedback"
 PATH_HEALTH: Final = "/healthz"
 PATH_READY: Final = "/ready"

@@ -49,6 +49,14 @@ from dspy_server.compat.runtime import (
     overrides,
     warm_up,
 )
+from dspy_server.compat.streams import (
+    FieldListener,
+    StreamCutError,
+    build_cut,
+    find_listener,
+    is_content,
+    is_end,
+)
 
 __all__ = [
     "DSPY_VERSION",
@@ -57,8 +65,11 @@ __all__ = [
     "BreakerOpenError",
     "CountingChatAdapter",
     "EngineError",
+    "FieldListener",
+    "StreamCutError",
     "StubEngine",
     "build_breaker_open",
+    "build_cut",
     "build_engine",
     "build_lm",
     "build_rate_limit",
@@ -67,6 +78,7 @@ __all__ = [
     "classify_program_error",
     "configure",
     "find_list_price",
+    "find_listener",
     "get_bill",
     "get_input_fields",
     "get_outputs",
@@ -76,6 +88,8 @@ __all__ = [
     "get_usage",
     "has_status",
     "is_async",
+    "is_content",
+    "is_end",
     "is_module",
     "list_predictors",
     "list_unsupported_parameters",
