@@ -29,6 +29,7 @@ from dspy_server.compat.failures import (
     has_status,
 )
 from dspy_server.compat.modules import (
+    build_example,
     get_input_fields,
     get_outputs,
     get_own_inputs,
@@ -71,6 +72,7 @@ __all__ = [
     "build_breaker_open",
     "build_cut",
     "build_engine",
+    "build_example",
     "build_lm",
     "build_rate_limit",
     "build_timeout",
