@@ -61,7 +61,7 @@ def _build(
         "revision": choice.route.revision,
         "track": str(choice.route.track),
         "model": call.model,
-        "cache": str(CacheLabel.MISS),
+        "cache": str(CacheLabel.HIT if call.is_cached else CacheLabel.MISS),
         "usage": {"lm_calls": call.calls, **{f"{kind}_tokens": count for kind, count in call.usage.items()}},
         "feedback_token": token,
         "degraded": is_degraded,

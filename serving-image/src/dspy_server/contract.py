@@ -12,7 +12,6 @@ PORT_HTTP: Final = 8080
 PORT_METRICS: Final = 9090
 
 PATH_ASK: Final = "/ask"
-PATH_STREAM: Final = "/ask/stream"
 PATH_FEEDBACK: Final = "/feedback"
 PATH_HEALTH: Final = "/healthz"
 PATH_READY: Final = "/ready"
@@ -116,6 +115,22 @@ class CacheLabel(StrEnum):
     HIT = "hit"
     MISS = "miss"
     BYPASS = "bypass"
+
+
+class CacheTier(StrEnum):
+    """Values of `tier`: which cache was asked."""
+
+    BUSINESS = "business"
+    MEMORY = "memory"
+    DISK = "disk"
+
+
+class CacheResult(StrEnum):
+    """Values of `result`: what a cache said."""
+
+    HIT = "hit"
+    MISS = "miss"
+    ERROR = "error"
 
 
 class ScoreSource(StrEnum):
@@ -228,40 +243,3 @@ class ProblemCode(StrEnum):
     FEEDBACK_KEY_MISSING = "feedback_key_missing"
     FEEDBACK_TOKEN = "feedback_token"  # noqa: S105 - a code, not a secret
     FEEDBACK_USED = "feedback_used"
-
-
-# --- the regression gate --------------------------------------------------------------------------------------
-
-TERMINATION_LOG: Final = "/dev/termination-log"
-"""Where the kubelet reads the message of a container that has ended."""
-TERMINATION_BYTES: Final = 4096
-
-
-class GateVerdict(StrEnum):
-    """`verdict` of the result of `dspy-server eval`."""
-
-    PASS = "Pass"  # noqa: S105 - a verdict, not a password
-    FAIL = "Fail"
-    INVALID = "Invalid"
-    NO_VERDICT = "NoVerdict"
-
-
-class GateReason(StrEnum):
-    """`reason` of the same."""
-
-    PASSED = "Passed"
-    DROP = "DropExceeded"
-    MIN_SCORE = "BelowMinScore"
-    PROVIDER = "ProviderErrors"
-    SET = "SetRefused"
-    PROGRAM = "ProgramRefused"
-    METRIC = "MetricFailed"
-    SETTINGS = "SettingsRefused"
-
-
-GATE_EXIT_CODES: Final = {
-    GateVerdict.PASS: 0,
-    GateVerdict.FAIL: 1,
-    GateVerdict.INVALID: 2,
-    GateVerdict.NO_VERDICT: 3,
-}

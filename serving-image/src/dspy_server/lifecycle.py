@@ -25,6 +25,7 @@ from dspy_server.errors import LoadError
 from dspy_server.fetch import Fetcher
 from dspy_server.limits import Admission
 from dspy_server.lm import build_lm
+from dspy_server.lm_cache import LmCache, install_lm_cache, is_wanted
 from dspy_server.metrics import Metrics
 from dspy_server.program import Program
 from dspy_server.routes import Route, Table
@@ -49,6 +50,7 @@ class Parts:
 
     server: Server
     targets: tuple[LmTarget, ...]
+    lm_cache: LmCache
 
 
 class _Listener(uvicorn.Server):
@@ -87,6 +89,7 @@ async def serve(settings: Settings, table: Table | None = None) -> None:
     background = [
         asyncio.create_task(_keep(parts.server.keeper, table), name="routes"),
         asyncio.create_task(parts.server.scorer.run(), name="scores"),
+        asyncio.create_task(parts.lm_cache.run(), name="lm cache"),
     ]
     listeners = [asyncio.create_task(ask.serve()), asyncio.create_task(scrape.serve())]
     waiting = asyncio.create_task(stop.wait())
@@ -159,7 +162,7 @@ def build_parts(settings: Settings) -> Parts:
             places, functools.partial(_load, settings, chat), Fetcher(process.pull).fetch, metrics, clock
         ),
         metrics=metrics,
-        lm=build_lm(config.lm, lms, metrics),
+        lm=build_lm(config.lm, lms, metrics, cached=is_wanted(config.serving.cache)),
         adapter=chat,
         scorer=Scorer(_find_function(config.scoring.function), metrics, sample=config.scoring.sample),
         feedback=FeedbackBox(keys, metrics, clock) if keys is not None else None,
@@ -170,7 +173,10 @@ def build_parts(settings: Settings) -> Parts:
         workers=ThreadPoolExecutor(limits.concurrency, thread_name_prefix="program"),
         version=_build_version(settings),
     )
-    return Parts(server, lms)
+    lm_hash = targets.get_lm_hash(config.lm)
+    return Parts(
+        server, lms, install_lm_cache(config.serving.cache, process.cache_dir, lm_hash, metrics, clock)
+    )
 
 
 def _build_users(limits: Limits, keys: tokens.Keys | None, clock: Callable[[], float]) -> UserLimits:

@@ -3,7 +3,6 @@
 Counters of a revision exist, at 0, from the moment it is loaded: a judge must see a zero, not a gap.
 """
 
-import itertools
 import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -42,9 +41,7 @@ DURATION_BUCKETS: Final = tuple(float(f"{0.005 * 24000 ** (k / 45):.4g}") for k 
 """0.005 s … 120 s, each 25 % above the last: what the judge of p95 can tell apart."""
 SCORE_BUCKETS: Final = tuple(k / 20 for k in range(21))
 SERVED_CODES: Final = ("200", "500", "502", "503", "504")
-"""Codes of inference requests that enter the error rate, created at 0."""
-INFERENCE_PATHS: Final = (contract.PATH_ASK, contract.PATH_STREAM)
-"""Routes that ask a program."""
+"""Codes of `/ask` that enter the error rate, created at 0."""
 
 REVISION: Final[ContextVar[str]] = ContextVar("dspy_server_revision", default="")
 """The revision that answers this request; empty for a request that is not judged."""
@@ -164,6 +161,9 @@ class Metrics:
         self.fallbacks = self._counter(
             Metric.FALLBACKS, "Calls that went on to the next target.", Label.FROM, Label.TO, Label.REASON
         )
+        self.cache_requests = self._counter(
+            Metric.CACHE_REQUESTS, "Answers sought in a cache.", Label.TIER, Label.RESULT
+        )
         self.rejected = self._counter(Metric.REJECTED, "Requests refused for load or size.", Label.REASON)
         self.inflight = Gauge(
             Metric.INFLIGHT, "Requests in progress.", [Label.PROGRAM, Label.REVISION], registry=self._registry
@@ -196,7 +196,7 @@ class Metrics:
         yield from (
             self.http, self.duration, self.errors, self.lm_calls, self.tokens, self.unpriced, self.cost,
             self.lm_duration, self.fallbacks, self.rejected, self.inflight, self.route_fallback, self.route_errors,
-            self.parse_retries, self.scoring_dropped, self.degraded, self.scores,
+            self.parse_retries, self.scoring_dropped, self.degraded, self.scores, self.cache_requests,
         )  # fmt: skip
 
     def bind(self, view: Callable[[], RoutesView]) -> None:
@@ -206,8 +206,8 @@ class Metrics:
     def add_revision(self, revision: str, sources: Iterable[ScoreSource]) -> None:
         """Create the children of a revision, at 0."""
         key = (self.program, revision)
-        for path, code in itertools.product(INFERENCE_PATHS, SERVED_CODES):
-            self.http.labels(*key, path, code)
+        for code in SERVED_CODES:
+            self.http.labels(*key, contract.PATH_ASK, code)
         self.duration.labels(*key, CacheLabel.MISS)
         for error_class in ErrorClass:
             self.errors.labels(*key, error_class)
@@ -242,6 +242,12 @@ class Metrics:
     def bind_breakers(self, view: Callable[[], Mapping[str, int]]) -> None:
         """Read the state of each model's breaker from `view` at each scrape."""
         self._breakers = view
+
+    def bind_disk_cache(self, get_bytes: Callable[[], float]) -> None:
+        """Read at each scrape how much the disk tier of the LM cache takes."""
+        text = "Bytes of the LM cache on disk."
+        gauge = Gauge(Metric.CACHE_DISK_BYTES, text, [Label.PROGRAM], registry=self._registry)
+        gauge.labels(self.program).set_function(get_bytes)
 
     def get_breakers(self) -> Mapping[str, int]:
         """The state of each model's breaker now."""
@@ -280,8 +286,6 @@ class Metrics:
 
 OK: Final = "ok"
 """`status` of an LM call that answered; else the error's class."""
-CANCELLED: Final = "cancelled"
-"""`status` of an LM call whose answer nobody waited for."""
 
 
 class _StateCollector(Collector):

@@ -244,6 +244,7 @@ class Process(Section):
     metrics_port: int = contract.PORT_METRICS
     shutdown_delay: Seconds = 5.0
     slot_wait: Seconds = 120.0
+    cache_dir: Path = Path("/tmp/dspy-cache")  # noqa: S108 - the only place where a pod may write
 
 
 class Settings(Section):
@@ -256,7 +257,10 @@ class Settings(Section):
 
 
 _WITHOUT_EFFECT: Final = {
-    "serving.cache": "nothing is cached yet",
+    "serving.cache.redis_secret": "whole answers are not cached yet",
+    "serving.cache.ttl": "whole answers are not cached yet",
+    "serving.cache.scope": "whole answers are not cached yet",
+    "serving.cache.stale_if_error": "whole answers are not cached yet",
     "serving.cors": "no CORS headers are sent yet",
     "serving.artifact_lm": "LM settings of artifacts are always dropped yet",
     "serving.warmup": "programs are always warmed up with a stub yet",
@@ -339,6 +343,7 @@ def _read_process(env: Mapping[str, str]) -> Process:
         "metrics_port": "DSPY_METRICS_PORT",
         "shutdown_delay": "DSPY_SHUTDOWN_DELAY",
         "slot_wait": "DSPY_SLOT_WAIT",
+        "cache_dir": "DSPY_CACHEDIR",
     }
     try:
         return Process.model_validate(

@@ -85,6 +85,9 @@ class World:
             "lm": {"primary": {"model": "openai/icl-100", "apiBase": f"{base_url}/v1"}, "timeout": "5s"},
             **(config or {}),
         }
+        serving = full.get("serving", {})
+        # The same question again means another call of the provider, except where a test is about the cache.
+        full["serving"] = {**serving, "cache": {"lmMemoryEntries": 0, **serving.get("cache", {})}}
         return {
             "DSPY_SERVER_CONFIG": json.dumps(full),
             "DSPY_PROGRAM": "triage",
@@ -92,6 +95,7 @@ class World:
             "DSPY_ROUTES": str(self.routes_file),
             "DSPY_PROGRAMS_ROOT": str(self.programs_root),
             "DSPY_SOURCE": str(self.root / "source"),
+            "DSPY_CACHEDIR": str(self.root / "cache"),
             "DSPY_LM_KEY_0": KEY,
             **env,
         }

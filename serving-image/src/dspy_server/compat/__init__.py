@@ -7,8 +7,9 @@ import os
 
 # Before dspy is imported: no price catalogue from the Internet, no cache below a home directory that is read-only.
 os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
-os.environ.setdefault("DSPY_CACHEDIR", "/tmp/dspy-cache")  # noqa: S108 - never written: the disk cache is off
+os.environ.setdefault("DSPY_CACHEDIR", "/tmp/dspy-cache")  # noqa: S108 - DSPy itself writes nothing there: its caches are off
 
+from dspy_server.compat.caching import install_cache, is_record
 from dspy_server.compat.engines import (
     AsyncEngine,
     build_engine,
@@ -29,7 +30,6 @@ from dspy_server.compat.failures import (
     has_status,
 )
 from dspy_server.compat.modules import (
-    build_example,
     get_input_fields,
     get_outputs,
     get_own_inputs,
@@ -50,14 +50,6 @@ from dspy_server.compat.runtime import (
     overrides,
     warm_up,
 )
-from dspy_server.compat.streams import (
-    FieldListener,
-    StreamCutError,
-    build_cut,
-    find_listener,
-    is_content,
-    is_end,
-)
 
 __all__ = [
     "DSPY_VERSION",
@@ -66,13 +58,9 @@ __all__ = [
     "BreakerOpenError",
     "CountingChatAdapter",
     "EngineError",
-    "FieldListener",
-    "StreamCutError",
     "StubEngine",
     "build_breaker_open",
-    "build_cut",
     "build_engine",
-    "build_example",
     "build_lm",
     "build_rate_limit",
     "build_timeout",
@@ -80,7 +68,6 @@ __all__ = [
     "classify_program_error",
     "configure",
     "find_list_price",
-    "find_listener",
     "get_bill",
     "get_input_fields",
     "get_outputs",
@@ -89,10 +76,10 @@ __all__ = [
     "get_shape",
     "get_usage",
     "has_status",
+    "install_cache",
     "is_async",
-    "is_content",
-    "is_end",
     "is_module",
+    "is_record",
     "list_predictors",
     "list_unsupported_parameters",
     "load_state",

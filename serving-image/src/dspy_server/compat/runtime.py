@@ -17,9 +17,16 @@ def configure() -> None:
     dspy.configure(disable_history=True, trace=None, track_usage=False)
 
 
-def build_lm(name: str, engine: Any, async_engine: Any, *, sampling: Mapping[str, float | int]) -> Any:
-    """A `dspy.LM` that knows no endpoint and no key: all its calls go to our engines."""
-    return dspy.LM(name, engine=engine, async_engine=async_engine, num_retries=0, cache=False, **sampling)
+def build_lm(
+    name: str,
+    engine: Any,
+    async_engine: Any,
+    *,
+    sampling: Mapping[str, float | int],
+    cached: bool = False,
+) -> Any:
+    """A `dspy.LM` that knows no endpoint and no key: all its calls go to our engines, or if `cached` are known."""
+    return dspy.LM(name, engine=engine, async_engine=async_engine, num_retries=0, cache=cached, **sampling)
 
 
 _STUB: Final = "stub/warm-up"
