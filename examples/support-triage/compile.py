@@ -152,8 +152,10 @@ def write_bad(out: Path) -> None:
 
 
 def load_examples(path: Path) -> list[dspy.Example]:
-    """Labelled tickets from JSON lines."""
-    return [dspy.Example(**json.loads(line)).with_inputs("ticket") for line in path.read_text().splitlines()]
+    """Labelled tickets from JSON lines, plain or in the form of the regression gate."""
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    plain = [row["inputs"] | row["gold"] if "gold" in row else row for row in rows]
+    return [dspy.Example(**row).with_inputs("ticket") for row in plain]
 
 
 def write_artifact(recipe: Recipe, train: list[dspy.Example], out: Path) -> Path:

@@ -3,6 +3,7 @@
 `lifecycle.py` builds the `Server` that they share; `ask.py` is the walk of a question.
 """
 
+import functools
 import uuid
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
@@ -13,15 +14,15 @@ from fastapi import FastAPI, Request
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from dspy_server import ask, contract, logs, problems
+from dspy_server import ask, contract, problems, stream
 from dspy_server.clients import CLIENT_CLOSED, ClientGoneError
-from dspy_server.contract import ErrorClass, ProblemCode, Rejection
+from dspy_server.contract import ProblemCode
 from dspy_server.metrics import CONTENT_TYPE, Metrics
 from dspy_server.problems import ProblemError
 from dspy_server.scoring import Vote
-from dspy_server.server import Exchange, Server, get_origin, read_body
+from dspy_server.server import Exchange, Server, get_problem, read_body
+from dspy_server.stream import EventStream
 from dspy_server.tokens import TokenError
-from dspy_server.users import UserLimitError
 
 _OTHER: Final = "other"
 
@@ -38,6 +39,7 @@ def build_app(server: Server) -> FastAPI:
         app.add_route(path, _wrap(server, path, handler), methods=[method])
 
     add(contract.PATH_ASK, "POST", ask.answer)
+    add(contract.PATH_STREAM, "POST", stream.answer)
     add(contract.PATH_FEEDBACK, "POST", _feedback)
     add(contract.PATH_HEALTH, "GET", _healthz)
     add(contract.PATH_READY, "GET", _ready)
@@ -66,20 +68,17 @@ def _wrap(
         exchange = Exchange(request_id=uuid.uuid4().hex)
         try:
             response = await handler(server, request, exchange)
-        except ProblemError as problem:
-            response = problems.build_response(problem, exchange.request_id)
-        except UserLimitError as exc:
-            response = problems.build_response(_refuse_user(server, exchange, exc), exchange.request_id)
         except ClientGoneError:
             response = Response(status_code=CLIENT_CLOSED)
         except Exception as exc:  # noqa: BLE001 - the last net: a client gets a problem, never a stack
-            logs.get_logger().error("unexpected", error=type(exc).__name__, where=get_origin(exc))
-            response = problems.build_response(
-                problems.build_program_problem(ErrorClass.INTERNAL), exchange.request_id
-            )
+            response = problems.build_response(get_problem(server, exchange, exc), exchange.request_id)
         if server.draining:
             response.headers["connection"] = "close"
-        _conclude(server, exchange, path, response.status_code)
+        conclude = functools.partial(_conclude, server, exchange, path)
+        if isinstance(response, EventStream):
+            response.conclude = conclude
+        else:
+            conclude(response.status_code)
         return response
 
     return handle
@@ -89,16 +88,6 @@ def _conclude(server: Server, exchange: Exchange, path: str, status: int) -> Non
     """Count a request that is over."""
     key = (server.metrics.program, exchange.revision if exchange.judged else "", path)
     server.metrics.http.labels(*key, str(status)).inc()
-
-
-def _refuse_user(server: Server, exchange: Exchange, error: UserLimitError) -> ProblemError:
-    revision = exchange.revision if exchange.judged else ""
-    server.metrics.rejected.labels(server.metrics.program, revision, error.reason).inc()
-    title = (
-        "Too many requests of this user" if error.reason is Rejection.USER_RATE else "Today's budget is used"
-    )
-    code = ProblemCode(str(error.reason))
-    return ProblemError(HTTPStatus.TOO_MANY_REQUESTS, code, title, retry_after=error.retry_after)
 
 
 async def _feedback(server: Server, request: Request, exchange: Exchange) -> Response:

@@ -39,6 +39,7 @@ class Question:
         user: the user header's value.
         payer: the user whose limits it uses; empty if nobody's.
         started: of `time.perf_counter`, when its body was there.
+        listener: hears what the program says before its end.
     """
 
     choice: Choice
@@ -47,6 +48,7 @@ class Question:
     payer: str
     call: Call
     started: float
+    listener: compat.FieldListener | None = None
 
 
 async def answer(server: Server, request: Request, exchange: Exchange) -> Response:
@@ -109,7 +111,7 @@ async def solve(server: Server, question: Question, exchange: Exchange) -> Answe
         with server.users.spend(question.payer, estimate, call.count_tokens):
             prediction = await _predict(server, question, exchange)
     except ProblemError as problem:
-        return _degrade(server, choice, exchange, problem)
+        return _degrade(server, question, exchange, problem)
     token = _find_token(server, choice, exchange.request_id, question.user)
     outputs = schema.encode_outputs(prediction)
     built = answers.build_answer(choice, call, outputs, exchange.request_id, token=token)
@@ -135,13 +137,15 @@ def _choose(server: Server, snapshot: Snapshot, request: Request, user: str) -> 
     return choice
 
 
-def _degrade(server: Server, choice: Choice, exchange: Exchange, problem: ProblemError) -> Answer:
+def _degrade(server: Server, question: Question, exchange: Exchange, problem: ProblemError) -> Answer:
     """What a client gets when no LM could answer: the configured outputs if there are any, else the problem.
 
     The outputs are no answer of the program: never scored, in no latency; the failure stays counted by its class.
     """
-    if exchange.error not in NO_LM:
+    has_begun = question.listener is not None and question.listener.has_heard
+    if exchange.error not in NO_LM or has_begun:
         raise problem
+    choice = question.choice
     outputs = server.config.serving.degraded.outputs
     kind = Degradation.OUTPUTS if outputs else Degradation.REFUSED
     revision = choice.route.revision if choice.judged else ""
@@ -167,7 +171,8 @@ async def _predict(server: Server, question: Question, exchange: Exchange) -> An
             asyncio.timeout(server.config.lm.timeout + GRACE_SECONDS),
             server.admission.slot(call.deadline),
         ):
-            with compat.overrides(lm=server.lm, adapter=server.adapter):
+            hearing = {} if question.listener is None else question.listener.settings
+            with compat.overrides(lm=server.lm, adapter=server.adapter, **hearing):
                 return await choice.program.answer(question.inputs, server.workers)
     except QueueFullError as exc:
         server.metrics.rejected.labels(server.metrics.program, revision, Rejection.QUEUE).inc()

@@ -1,7 +1,8 @@
 """`dspy-server`: `serve` is what the image runs; `verify` and `inspect` look at an artifact without serving it.
 
-Exit codes: 0 well, 1 refused, 2 wrong usage or configuration. DSPy takes seconds to import, so each command imports
-what it needs itself: a wrong setting is named at once, and a SIGTERM meanwhile is obeyed even by a container's PID 1.
+`eval` compares two. Exit codes: 0 well, 1 refused, 2 wrong usage or configuration. DSPy takes seconds to import, so
+each command imports what it needs itself: a wrong setting is named at once, and a SIGTERM meanwhile is obeyed even by a
+container's PID 1.
 """
 
 import argparse
@@ -14,7 +15,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Final
 
-from dspy_server import artifact, logs
+from dspy_server import artifact, eval_command, logs
 from dspy_server.contract import Track
 from dspy_server.errors import LoadError, SettingsError
 from dspy_server.routes import FULL_WEIGHT, Route, Table
@@ -54,6 +55,7 @@ def _build_parser() -> argparse.ArgumentParser:
     inspect = commands.add_parser("inspect", help="what an artifact holds, as JSON")
     inspect.add_argument("file", type=Path, metavar="FILE")
     inspect.set_defaults(run=_inspect)
+    eval_command.add_parser(commands)
     return parser
 
 

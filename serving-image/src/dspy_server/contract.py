@@ -12,6 +12,7 @@ PORT_HTTP: Final = 8080
 PORT_METRICS: Final = 9090
 
 PATH_ASK: Final = "/ask"
+PATH_STREAM: Final = "/ask/stream"
 PATH_FEEDBACK: Final = "/feedback"
 PATH_HEALTH: Final = "/healthz"
 PATH_READY: Final = "/ready"
@@ -243,3 +244,40 @@ class ProblemCode(StrEnum):
     FEEDBACK_KEY_MISSING = "feedback_key_missing"
     FEEDBACK_TOKEN = "feedback_token"  # noqa: S105 - a code, not a secret
     FEEDBACK_USED = "feedback_used"
+
+
+# --- the regression gate --------------------------------------------------------------------------------------
+
+TERMINATION_LOG: Final = "/dev/termination-log"
+"""Where the kubelet reads the message of a container that has ended."""
+TERMINATION_BYTES: Final = 4096
+
+
+class GateVerdict(StrEnum):
+    """`verdict` of the result of `dspy-server eval`."""
+
+    PASS = "Pass"  # noqa: S105 - a verdict, not a password
+    FAIL = "Fail"
+    INVALID = "Invalid"
+    NO_VERDICT = "NoVerdict"
+
+
+class GateReason(StrEnum):
+    """`reason` of the same."""
+
+    PASSED = "Passed"
+    DROP = "DropExceeded"
+    MIN_SCORE = "BelowMinScore"
+    PROVIDER = "ProviderErrors"
+    SET = "SetRefused"
+    PROGRAM = "ProgramRefused"
+    METRIC = "MetricFailed"
+    SETTINGS = "SettingsRefused"
+
+
+GATE_EXIT_CODES: Final = {
+    GateVerdict.PASS: 0,
+    GateVerdict.FAIL: 1,
+    GateVerdict.INVALID: 2,
+    GateVerdict.NO_VERDICT: 3,
+}

@@ -8,17 +8,20 @@ over to the loop), so there is one implementation, one pool of connections and o
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import Future
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from dspy_server import compat, logs
 from dspy_server.breaker import BreakerState, Outcome, Permit, Place
 from dspy_server.contract import ErrorClass
-from dspy_server.metrics import OK, REVISION, Metrics
+from dspy_server.metrics import CANCELLED, OK, REVISION, Metrics
 from dspy_server.targets import LmTarget
+
+T = TypeVar("T")
 
 RETRY_SECONDS: Final = (0.1, 0.3)
 """Range of the pause before the last target is asked once more."""
@@ -118,6 +121,21 @@ class AsyncFallbackEngine:
 
     async def complete(self, request: Any) -> Any:
         """One answer, from the first target that gives one."""
+        return await self._walk(request, self._attempt)
+
+    async def stream(self, request: Any) -> AsyncGenerator[Any, None]:
+        """One answer, event by event, from the first target that begins one; what breaks off later is lost."""
+        head, rest = await self._walk(request, self._begin)
+        async with aclosing(rest):
+            for event in head:
+                yield event
+            async for event in rest:
+                yield event
+
+    async def _walk(
+        self, request: Any, attempt: Callable[[Call, LmTarget, Permit, Any, int], Awaitable[T]]
+    ) -> T:
+        """What the first target gives that does not fail at it."""
         call = CALL.get() or Call(deadline=self._clock() + self._timeout)
         if self._clock() >= call.deadline:
             call.last_class = call.last_class or ErrorClass.DEADLINE
@@ -133,14 +151,15 @@ class AsyncFallbackEngine:
                 self._count_fallback(*last, target)
             others = [item for item in self._targets[index + 1 :] if item.breaker.lets_through]
             try:
-                return await self._attempt(call, target, permit, request, others=len(others))
+                return await attempt(call, target, permit, request, len(others))
             except compat.EngineError as exc:
                 error, last = exc, (target, compat.classify_engine_error(exc))
                 if last[1] not in _NEXT_TARGET:
                     raise
         if error is None or last is None:
             raise self._refuse(call)
-        return await self._ask_again(call, last[0], request, error, last[1])
+        permit = await self._wait_to_ask_again(call, last[0], error, last[1])
+        return await attempt(call, last[0], permit, request, 0)
 
     def _refuse(self, call: Call) -> Exception:
         """All breakers are open: nobody is asked."""
@@ -148,10 +167,13 @@ class AsyncFallbackEngine:
         call.last_class = ErrorClass.BREAKER_OPEN
         return compat.build_breaker_open(call.retry_after)
 
-    async def _ask_again(
-        self, call: Call, target: LmTarget, request: Any, error: Exception, reason: ErrorClass
-    ) -> Any:
-        """Once more after a short pause, if the failure may pass and the deadline allows; a 429 says how long."""
+    async def _wait_to_ask_again(
+        self, call: Call, target: LmTarget, error: Exception, reason: ErrorClass
+    ) -> Permit:
+        """Leave for another try after a short pause, if the failure may pass and the deadline allows.
+
+        A 429 says how long the pause is. Without leave the error is raised again.
+        """
         pause = self._jitter(*RETRY_SECONDS)
         if reason is ErrorClass.RATE_LIMIT:
             call.retry_after = compat.get_retry_after(error)
@@ -164,18 +186,61 @@ class AsyncFallbackEngine:
         permit = target.breaker.enter()
         if permit is None:
             raise error
-        return await self._attempt(call, target, permit, request, others=0)
+        return permit
 
-    async def _attempt(
-        self, call: Call, target: LmTarget, permit: Permit, request: Any, *, others: int
-    ) -> Any:
+    async def _attempt(self, call: Call, target: LmTarget, permit: Permit, request: Any, others: int) -> Any:
         """One call of one target, within its share of the time that is left, if its gate lets it through."""
-        started = self._clock()
-        patience = max((call.deadline - started) / (1 + others), 0.0)
+        until = self._get_share(call, others)
+        async with self._hold(call, target, permit, until, others=others):
+            return await self._ask(call, target, request, until)
+
+    async def _begin(
+        self, call: Call, target: LmTarget, permit: Permit, request: Any, others: int
+    ) -> tuple[list[Any], AsyncGenerator[Any, None]]:
+        """The same for a stream: its events up to the first with content, and the rest."""
+        events = self._listen(call, target, permit, request, others)
+        head: list[Any] = []
+        async for event in events:
+            head.append(event)
+            if compat.is_content(event):
+                break
+        return head, events
+
+    async def _listen(
+        self, call: Call, target: LmTarget, permit: Permit, request: Any, others: int
+    ) -> AsyncGenerator[Any, None]:
+        """One stream of one target: the first content within its share of the time, the rest by the deadline."""
+        until = self._get_share(call, others)
+        async with self._hold(call, target, permit, until, others=others):
+            with self._meter(call, target) as receipt:
+                source = target.engine.stream(compat.retarget(request, target.wire_model, target.max_tokens))
+                async with aclosing(source):
+                    while True:
+                        limit = call.deadline if receipt.has_content else until
+                        async with asyncio.timeout(max(limit - self._clock(), 0.0)):
+                            event = await anext(source, None)
+                        if event is None:
+                            return
+                        receipt.has_content = receipt.has_content or compat.is_content(event)
+                        if compat.is_end(event):
+                            receipt.answer = event
+                        yield event
+
+    def _get_share(self, call: Call, others: int) -> float:
+        """Until when a target is waited for, so that as much is left for each of the others."""
+        now = self._clock()
+        return now + max((call.deadline - now) / (1 + others), 0.0)
+
+    @asynccontextmanager
+    async def _hold(
+        self, call: Call, target: LmTarget, permit: Permit, until: float, *, others: int
+    ) -> AsyncIterator[None]:
+        """A place at the target for what happens inside; its outcome goes to breaker and gate."""
+        patience = until - self._clock()
         outcome, place = Outcome.UNKNOWN, None
         try:
             place = await self._enter_gate(target, patience, others=others)
-            response = await self._ask(call, target, request, patience - (self._clock() - started))
+            yield
             outcome = Outcome.ANSWERED
         except compat.EngineError as exc:
             reason = compat.classify_engine_error(exc)
@@ -189,7 +254,6 @@ class AsyncFallbackEngine:
             if place is not None:
                 target.gate.leave()
             _log_change(target, target.breaker.record(permit, outcome))
-        return response
 
     def _was_rushed(self, error: Exception, reason: ErrorClass, patience: float) -> bool:
         """Whether a target ran out of a time that was never enough: that says nothing about it."""
@@ -209,39 +273,51 @@ class AsyncFallbackEngine:
         except TimeoutError as exc:
             raise compat.build_rate_limit(target.gate.pause) from exc
 
-    async def _ask(self, call: Call, target: LmTarget, request: Any, patience: float) -> Any:
+    async def _ask(self, call: Call, target: LmTarget, request: Any, until: float) -> Any:
         """One call on the wire, metered."""
-        started = self._clock()
+        with self._meter(call, target) as receipt:
+            async with asyncio.timeout(max(until - self._clock(), 0.0)):
+                receipt.answer = await target.engine.complete(
+                    compat.retarget(request, target.wire_model, target.max_tokens)
+                )
+        return receipt.answer
+
+    @contextmanager
+    def _meter(self, call: Call, target: LmTarget) -> Iterator["_Receipt"]:
+        """Count one call on the wire by what became of it; a whole answer is billed, whatever happens after it."""
+        started, receipt, status = self._clock(), _Receipt(), CANCELLED
         call.waiting, call.model = True, target.model
         call.calls += 1
         try:
-            async with asyncio.timeout(max(patience, 0.0)):
-                response = await target.engine.complete(
-                    compat.retarget(request, target.wire_model, target.max_tokens)
-                )
+            yield receipt
+            status = OK
         except compat.EngineError as exc:
-            self._meter_failure(target, compat.classify_engine_error(exc), started)
+            status = compat.classify_engine_error(exc)
+            if isinstance(exc, compat.StreamCutError):
+                raise compat.build_cut() from exc
             raise
         except TimeoutError as exc:
-            self._meter_failure(target, ErrorClass.TIMEOUT, started)
+            status = ErrorClass.TIMEOUT
             raise compat.build_timeout("no answer within the request's time") from exc
         finally:
             call.waiting = False
-        self._meter_answer(call, target, response, started)
-        return response
+            self._book(call, target, receipt, status, self._clock() - started)
 
-    def _meter_failure(self, target: LmTarget, reason: ErrorClass, started: float) -> None:
+    def _book(self, call: Call, target: LmTarget, receipt: "_Receipt", status: str, seconds: float) -> None:
         key = (self._metrics.program, REVISION.get(), target.model)
-        self._metrics.lm_calls.labels(*key, reason).inc()
-        self._metrics.lm_duration.labels(*key).observe(self._clock() - started)
+        self._metrics.lm_duration.labels(*key).observe(seconds)
+        if receipt.answer is not None:
+            self._metrics.lm_calls.labels(*key, OK).inc()
+            self._meter_answer(call, target, receipt.answer, key)
+            return
+        self._metrics.lm_calls.labels(*key, status).inc()
+        if receipt.has_content or status == CANCELLED:  # paid for, and nobody says how much
+            self._metrics.unpriced.labels(*key).inc()
 
-    def _meter_answer(self, call: Call, target: LmTarget, response: Any, started: float) -> None:
+    def _meter_answer(self, call: Call, target: LmTarget, answer: Any, key: tuple[str, str, str]) -> None:
         call.last_class = None
-        key = (self._metrics.program, REVISION.get(), target.model)
-        self._metrics.lm_calls.labels(*key, OK).inc()
-        self._meter_cost(target, response, key)
-        self._metrics.lm_duration.labels(*key).observe(self._clock() - started)
-        for kind, tokens in compat.get_usage(response).items():
+        self._meter_cost(target, answer, key)
+        for kind, tokens in compat.get_usage(answer).items():
             call.usage[kind] += tokens
             self._metrics.tokens.labels(*key, kind).inc(tokens)
 
@@ -256,6 +332,19 @@ class AsyncFallbackEngine:
     def _count_fallback(self, target: LmTarget, reason: ErrorClass, following: LmTarget) -> None:
         key = (self._metrics.program, REVISION.get())
         self._metrics.fallbacks.labels(*key, target.model, following.model, reason).inc()
+
+
+@dataclass
+class _Receipt:
+    """What one call on the wire gave.
+
+    Attributes:
+        answer: the whole answer, or the event that ends a stream: what says how many tokens.
+        has_content: whether a part of it came, which is paid for too.
+    """
+
+    answer: Any = None
+    has_content: bool = False
 
 
 class FallbackEngine:

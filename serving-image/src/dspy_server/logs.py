@@ -5,7 +5,7 @@ Loggers of libraries are reduced to where they spoke: their messages may quote i
 
 import logging
 import sys
-from typing import Any, Final
+from typing import Any, Final, TextIO
 
 import orjson
 import structlog
@@ -13,8 +13,8 @@ import structlog
 _QUOTING: Final = ("dspy", "litellm", "LiteLLM")
 
 
-def configure(level: str, *, program: str) -> None:
-    """Write JSON lines from `level` up; call once, before the first log."""
+def configure(level: str, *, program: str, file: TextIO = sys.stdout) -> None:
+    """Write JSON lines from `level` up to `file`; call once, before the first log."""
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
@@ -23,7 +23,7 @@ def configure(level: str, *, program: str) -> None:
             structlog.processors.JSONRenderer(serializer=_dump),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level]),
-        logger_factory=structlog.BytesLoggerFactory(sys.stdout.buffer),
+        logger_factory=structlog.BytesLoggerFactory(file.buffer),
         cache_logger_on_first_use=True,
     )
     structlog.contextvars.bind_contextvars(program=program)

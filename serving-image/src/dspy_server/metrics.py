@@ -3,6 +3,7 @@
 Counters of a revision exist, at 0, from the moment it is loaded: a judge must see a zero, not a gap.
 """
 
+import itertools
 import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -41,7 +42,9 @@ DURATION_BUCKETS: Final = tuple(float(f"{0.005 * 24000 ** (k / 45):.4g}") for k 
 """0.005 s … 120 s, each 25 % above the last: what the judge of p95 can tell apart."""
 SCORE_BUCKETS: Final = tuple(k / 20 for k in range(21))
 SERVED_CODES: Final = ("200", "500", "502", "503", "504")
-"""Codes of `/ask` that enter the error rate, created at 0."""
+"""Codes of inference requests that enter the error rate, created at 0."""
+INFERENCE_PATHS: Final = (contract.PATH_ASK, contract.PATH_STREAM)
+"""Routes that ask a program."""
 
 REVISION: Final[ContextVar[str]] = ContextVar("dspy_server_revision", default="")
 """The revision that answers this request; empty for a request that is not judged."""
@@ -206,8 +209,8 @@ class Metrics:
     def add_revision(self, revision: str, sources: Iterable[ScoreSource]) -> None:
         """Create the children of a revision, at 0."""
         key = (self.program, revision)
-        for code in SERVED_CODES:
-            self.http.labels(*key, contract.PATH_ASK, code)
+        for path, code in itertools.product(INFERENCE_PATHS, SERVED_CODES):
+            self.http.labels(*key, path, code)
         self.duration.labels(*key, CacheLabel.MISS)
         for error_class in ErrorClass:
             self.errors.labels(*key, error_class)
@@ -286,6 +289,8 @@ class Metrics:
 
 OK: Final = "ok"
 """`status` of an LM call that answered; else the error's class."""
+CANCELLED: Final = "cancelled"
+"""`status` of an LM call whose answer nobody waited for."""
 
 
 class _StateCollector(Collector):

@@ -46,9 +46,9 @@ def build_program_problem(error_class: ErrorClass, *, retry_after: float | None 
     return ProblemError(failure.status, failure.code, failure.title, retry_after=retry_after)
 
 
-def build_response(problem: ProblemError, request_id: str) -> Response:
-    """The answer that a problem becomes."""
-    body = {
+def build_body(problem: ProblemError, request_id: str) -> dict[str, Any]:
+    """What a client reads of a problem."""
+    return {
         "type": f"urn:dspy-server:problem:{problem.code}",
         "title": problem.title,
         "status": int(problem.status),
@@ -56,7 +56,11 @@ def build_response(problem: ProblemError, request_id: str) -> Response:
         "request_id": request_id,
         **problem.members,
     }
+
+
+def build_response(problem: ProblemError, request_id: str) -> Response:
+    """The answer that a problem becomes."""
     headers = {REQUEST_ID_HEADER: request_id}
     if problem.retry_after is not None:
         headers["retry-after"] = str(max(1, math.ceil(problem.retry_after)))
-    return Response(orjson.dumps(body), int(problem.status), headers, MEDIA_TYPE)
+    return Response(orjson.dumps(build_body(problem, request_id)), int(problem.status), headers, MEDIA_TYPE)

@@ -6,11 +6,12 @@
 from collections.abc import Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any
 
 from starlette.requests import Request
 
-from dspy_server import bodies
+from dspy_server import bodies, logs, problems
 from dspy_server.contract import ErrorClass, ProblemCode, Rejection
 from dspy_server.limits import Admission
 from dspy_server.metrics import Metrics
@@ -18,7 +19,7 @@ from dspy_server.problems import ProblemError
 from dspy_server.scoring import FeedbackBox, Scorer
 from dspy_server.settings import Config
 from dspy_server.snapshot import RouteKeeper
-from dspy_server.users import UserLimits
+from dspy_server.users import UserLimitError, UserLimits
 
 
 @dataclass
@@ -74,3 +75,23 @@ def get_origin(error: BaseException) -> str:
     while frame is not None and frame.tb_next is not None:
         frame = frame.tb_next
     return "" if frame is None else f"{frame.tb_frame.f_code.co_filename}:{frame.tb_lineno}"
+
+
+def get_problem(server: Server, exchange: Exchange, error: Exception) -> ProblemError:
+    """What a client is told of an error; a refused user is counted, what nobody expected is logged."""
+    if isinstance(error, ProblemError):
+        return error
+    if isinstance(error, UserLimitError):
+        return _refuse_user(server, exchange, error)
+    logs.get_logger().error("unexpected", error=type(error).__name__, where=get_origin(error))
+    return problems.build_program_problem(ErrorClass.INTERNAL)
+
+
+def _refuse_user(server: Server, exchange: Exchange, error: UserLimitError) -> ProblemError:
+    revision = exchange.revision if exchange.judged else ""
+    server.metrics.rejected.labels(server.metrics.program, revision, error.reason).inc()
+    title = (
+        "Too many requests of this user" if error.reason is Rejection.USER_RATE else "Today's budget is used"
+    )
+    code = ProblemCode(str(error.reason))
+    return ProblemError(HTTPStatus.TOO_MANY_REQUESTS, code, title, retry_after=error.retry_after)

@@ -54,9 +54,13 @@ def test_the_committed_data_is_what_the_script_writes(tmp_path: Path) -> None:
         assert (tmp_path / f"{name}.jsonl").read_bytes() == (EXAMPLE / f"data/{name}.jsonl").read_bytes()
 
 
+def get_ticket(row: dict[str, Any]) -> dict[str, str]:
+    return row["inputs"] | row["gold"] if "gold" in row else row
+
+
 def test_no_ticket_is_in_two_sets_and_every_queue_is_in_each() -> None:
     rows = {
-        n: [json.loads(x) for x in (EXAMPLE / f"data/{n}.jsonl").read_text().splitlines()]
+        n: [get_ticket(json.loads(x)) for x in (EXAMPLE / f"data/{n}.jsonl").read_text().splitlines()]
         for n in ("train", "dev", "canary")
     }
     texts = [row["ticket"] for lines in rows.values() for row in lines]
@@ -102,6 +106,49 @@ def test_every_artifact_is_as_good_on_the_canary_set_as_its_table_says(
 ) -> None:
     accuracy = {name: row["accuracy"] for name, row in artifacts[1].items()}
     assert accuracy == {"v1": 0.745, "v2": 0.885, "v3": 0.73, "v2-minus2": 0.865, "v2-slow": 0.885}
+
+
+@pytest.mark.parametrize(
+    ("canary", "mode", "code", "drop", "p"),
+    [
+        ("v3", "Evidence", 1, 0.175141, 0.0001),
+        ("v2-minus2", "Evidence", 0, 0.022599, 0.113),
+        ("v2-minus2", "Threshold", 1, 0.022599, 0.113),
+    ],
+)
+def test_the_regression_gate_refuses_the_worse_artifact_and_not_the_one_that_chance_explains(
+    artifacts: tuple[Path, dict[str, dict[str, Any]]],
+    tmp_path: Path,
+    canary: str,
+    mode: str,
+    code: int,
+    drop: float,
+    p: float,
+) -> None:
+    with run_provider() as url:
+        lm = {"primary": {"model": "openai/icl-95", "apiBase": f"{url}/v1"}}
+        config = tmp_path / "config.json"
+        config.write_text(json.dumps({"module": "support_triage:Triage", "lm": lm}))
+        options = {
+            "config": config,
+            "dataset": "data/canary.jsonl",
+            "metric": "support_triage:metric",
+            "stable": artifacts[0] / "v2.json",
+            "canary": artifacts[0] / f"{canary}.json",
+            "mode": mode,
+        }
+        command = [sys.executable, "-B", "-m", "dspy_server.cli", "eval"]
+        ended = subprocess.run(
+            [*command, *(f"--{name}={value}" for name, value in options.items())],
+            capture_output=True,
+            cwd=EXAMPLE,
+            timeout=120,
+            check=False,
+        )
+    assert ended.returncode == code, ended.stderr
+    result = json.loads(ended.stdout)
+    assert (result["drop"], result["p"], result["examples"]) == (drop, p, 200)
+    assert result["canarySha256"] == artifacts[1][canary]["sha256"]
 
 
 def test_over_a_long_stream_each_artifact_is_worth_what_the_end_to_end_tests_expect(

@@ -35,6 +35,44 @@ class Triage(dspy.Module):
         return await self.route.acall(ticket=ticket)
 
 
+class AnswerTicket(dspy.Signature):
+    """Answer a support ticket."""
+
+    ticket: str = dspy.InputField(desc="what the customer wrote")
+    mood: Literal["calm", "angry"] = dspy.OutputField()
+    answer: str = dspy.OutputField(desc="two sentences at most")
+    advice: str = dspy.OutputField()
+
+
+class Reply(dspy.Module):
+    """Has text to stream, from its second predictor; what the first one says is nobody's business."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.think = dspy.Predict("ticket -> answer")
+        self.reply = dspy.Predict(AnswerTicket)
+
+    async def aforward(self, ticket: str) -> dspy.Prediction:
+        if "think" in ticket:
+            await self.think.acall(ticket=ticket)
+        prediction = await self.reply.acall(ticket=ticket)
+        if "late" in ticket:
+            raise ValueError("a secret of the user")
+        return prediction
+
+
+class SyncReply(dspy.Module):
+    """The same in a thread."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.think = dspy.Predict("ticket -> answer")
+        self.reply = dspy.Predict(AnswerTicket)
+
+    def forward(self, ticket: str) -> dspy.Prediction:
+        return self.reply(ticket=ticket)
+
+
 class SyncTriage(dspy.Module):
     """Has no `aforward`: runs in a worker thread."""
 
@@ -110,3 +148,7 @@ class TwoStep(dspy.Module):
         first = await self.first.acall(ticket=ticket)
         second = await self.second.acall(ticket=ticket)
         return dspy.Prediction(queue=first.queue, again=second.queue)
+
+
+def score_reply(_inputs: dict[str, Any], prediction: dspy.Prediction) -> float:
+    return float(len(prediction.answer) > 3)

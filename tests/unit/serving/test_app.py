@@ -236,7 +236,7 @@ async def test_a_failure_is_logged_without_its_text(
         def __getattr__(self, level: str) -> Any:
             return lambda event, **fields: lines.append({"event": event, "level": level, **fields})
 
-    monkeypatch.setattr("dspy_server.app.logs.get_logger", Log)
+    monkeypatch.setattr("dspy_server.logs.get_logger", Log)
     world.write_table(world.route(0, 100, "stable"))
     async with run(world, base_url) as (_, client):
         await ask(client, "explode")

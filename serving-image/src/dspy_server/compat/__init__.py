@@ -30,6 +30,7 @@ from dspy_server.compat.failures import (
     has_status,
 )
 from dspy_server.compat.modules import (
+    build_example,
     get_input_fields,
     get_outputs,
     get_own_inputs,
@@ -50,6 +51,14 @@ from dspy_server.compat.runtime import (
     overrides,
     warm_up,
 )
+from dspy_server.compat.streams import (
+    FieldListener,
+    StreamCutError,
+    build_cut,
+    find_listener,
+    is_content,
+    is_end,
+)
 
 __all__ = [
     "DSPY_VERSION",
@@ -58,9 +67,13 @@ __all__ = [
     "BreakerOpenError",
     "CountingChatAdapter",
     "EngineError",
+    "FieldListener",
+    "StreamCutError",
     "StubEngine",
     "build_breaker_open",
+    "build_cut",
     "build_engine",
+    "build_example",
     "build_lm",
     "build_rate_limit",
     "build_timeout",
@@ -68,6 +81,7 @@ __all__ = [
     "classify_program_error",
     "configure",
     "find_list_price",
+    "find_listener",
     "get_bill",
     "get_input_fields",
     "get_outputs",
@@ -78,6 +92,8 @@ __all__ = [
     "has_status",
     "install_cache",
     "is_async",
+    "is_content",
+    "is_end",
     "is_module",
     "is_record",
     "list_predictors",

@@ -1,5 +1,6 @@
 """DSPy's native engines: one for each target, and what a provider's answer says of tokens and money."""
 
+from collections.abc import AsyncGenerator
 from dataclasses import replace
 from typing import Any, Final, Protocol
 
@@ -18,6 +19,9 @@ class AsyncEngine(Protocol):
 
     async def complete(self, request: Any) -> Any:
         """One attempt."""
+
+    def stream(self, request: Any) -> AsyncGenerator[Any, None]:
+        """One attempt, event by event."""
 
     async def aclose(self) -> None:
         """Close its connections."""
@@ -111,8 +115,11 @@ def retarget(request: Any, model: str, max_tokens: int) -> Any:
 
 
 def get_usage(response: Any) -> dict[str, int]:
-    """Tokens that the provider reported: prompt, completion, cached, reasoning (0 if it said nothing)."""
-    usage = response.usage
+    """Tokens that the provider reported: prompt, completion, cached, reasoning (0 if it said nothing).
+
+    `response` is a whole answer, or the event that ends a stream.
+    """
+    usage = response.usage or lm15.Usage()
     return {
         "prompt": usage.input_tokens or 0,
         "completion": usage.output_tokens or 0,
@@ -126,7 +133,7 @@ _STANDARD_TIERS: Final = frozenset({None, "default", "standard", "auto", "ON_DEM
 
 def get_bill(response: Any) -> Bill | None:
     """What the provider bills for an answer; None if it did not say how many tokens."""
-    usage = response.usage
+    usage = response.usage or lm15.Usage()
     if usage.input_tokens is None or usage.output_tokens is None:
         return None
     raw = response.provider_data or {}

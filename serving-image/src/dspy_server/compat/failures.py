@@ -35,6 +35,7 @@ _ENGINE_CLASSES: Final[tuple[tuple[type[Exception], ErrorClass], ...]] = (
     (lm15.ServerError, ErrorClass.SERVER),
     (lm15.ConfigurationError, ErrorClass.AUTH),
     (lm15.TransportError, ErrorClass.TRANSPORT),
+    (lm15.StreamAssemblyError, ErrorClass.TRANSPORT),
     (lm15.ProviderError, ErrorClass.SERVER),
 )
 _PROGRAM_CLASSES: Final[tuple[tuple[type[Exception], ErrorClass], ...]] = (

@@ -87,3 +87,8 @@ def get_outputs(prediction: Any) -> dict[str, Any]:
     if not isinstance(prediction, dspy.Prediction):
         raise TypeError(f"the program returned {type(prediction).__name__}, not a dspy.Prediction")
     return dict(prediction.items())
+
+
+def build_example(inputs: Mapping[str, Any], gold: Mapping[str, Any]) -> Any:
+    """An example as metrics want it: all fields, and which of them are inputs."""
+    return dspy.Example(**inputs, **gold).with_inputs(*inputs)
