@@ -11,6 +11,7 @@ import orjson
 from starlette.responses import Response
 
 from dspy_server import problems
+from dspy_server.answer_cache import Known
 from dspy_server.contract import CacheLabel
 from dspy_server.engine import Call
 from dspy_server.snapshot import Choice
@@ -29,10 +30,24 @@ class Answer:
 
 
 def build_answer(
-    choice: Choice, call: Call, outputs: Mapping[str, Any], request_id: str, *, token: str | None
+    choice: Choice,
+    call: Call,
+    outputs: Mapping[str, Any],
+    request_id: str,
+    *,
+    token: str | None,
+    cache: CacheLabel = CacheLabel.MISS,
 ) -> Answer:
     """The program's own answer; `token` lets the client score it."""
-    return _build(choice, call, outputs, request_id, token=token, is_degraded=False)
+    return _build(choice, call, outputs, request_id, token=token, is_degraded=False, cache=cache)
+
+
+def build_cached(choice: Choice, known: Known, request_id: str, *, is_degraded: bool = False) -> Answer:
+    """An answer given before: it used nothing, and only whoever got it first scores it."""
+    call = Call(deadline=0.0, model=known.model)
+    return _build(
+        choice, call, known.outputs, request_id, token=None, is_degraded=is_degraded, cache=CacheLabel.HIT
+    )
 
 
 def build_degraded(choice: Choice, outputs: Mapping[str, Any], request_id: str) -> Answer:
@@ -55,13 +70,14 @@ def _build(
     *,
     token: str | None,
     is_degraded: bool,
+    cache: CacheLabel = CacheLabel.MISS,
 ) -> Answer:
     meta = {
         "request_id": request_id,
         "revision": choice.route.revision,
         "track": str(choice.route.track),
         "model": call.model,
-        "cache": str(CacheLabel.HIT if call.is_cached else CacheLabel.MISS),
+        "cache": str(cache),
         "usage": {"lm_calls": call.calls, **{f"{kind}_tokens": count for kind, count in call.usage.items()}},
         "feedback_token": token,
         "degraded": is_degraded,

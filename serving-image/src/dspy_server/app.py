@@ -106,7 +106,7 @@ async def _feedback(server: Server, request: Request, exchange: Exchange) -> Res
             "Feedback is a feedback_token and a score from 0 to 1",
         )
     try:
-        vote = server.feedback.vote(token, float(score))
+        vote = await server.feedback.vote(token, float(score))
     except TokenError as exc:
         raise ProblemError(HTTPStatus.FORBIDDEN, ProblemCode.FEEDBACK_TOKEN, f"Refused: {exc}") from exc
     if vote is Vote.USED:

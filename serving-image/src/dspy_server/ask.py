@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from dspy_server import answers, bodies, compat, logs, problems, schema
+from dspy_server.answer_cache import Known, Turn
 from dspy_server.answers import Answer
 from dspy_server.clients import cancelled_when_gone
 from dspy_server.contract import CacheLabel, Degradation, ErrorClass, ProblemCode, Rejection
@@ -38,6 +39,7 @@ class Question:
     Attributes:
         user: the user header's value.
         payer: the user whose limits it uses; empty if nobody's.
+        key: of its answer in the cache; None if it is not to be cached.
         started: of `time.perf_counter`, when its body was there.
         listener: hears what the program says before its end.
     """
@@ -46,6 +48,7 @@ class Question:
     inputs: Mapping[str, Any]
     user: str | None
     payer: str
+    key: str | None
     call: Call
     started: float
     listener: compat.FieldListener | None = None
@@ -60,12 +63,12 @@ async def answer(server: Server, request: Request, exchange: Exchange) -> Respon
         ClientGoneError: nobody waits for it any more.
     """
     body = await read_body(server, request)
-    question = check(server, request, exchange, bodies.get_inputs(body))
+    question = await check(server, request, exchange, bodies.get_inputs(body))
     async with cancelled_when_gone(request):
         return answers.build_response(await solve(server, question, exchange))
 
 
-def check(server: Server, request: Request, exchange: Exchange, inputs: Mapping[str, Any]) -> Question:
+async def check(server: Server, request: Request, exchange: Exchange, inputs: Mapping[str, Any]) -> Question:
     """Let one question in: its user, its route, its inputs; `exchange` learns them.
 
     Raises:
@@ -80,7 +83,7 @@ def check(server: Server, request: Request, exchange: Exchange, inputs: Mapping[
         )
     user = _find_header(request, snapshot.table.user_header)
     payer = server.users.get_user(user)
-    server.users.take(payer)
+    await server.users.take(payer)
     choice = _choose(server, snapshot, request, user or exchange.request_id)
     exchange.revision, exchange.track = choice.route.revision, choice.route.track
     exchange.judged = choice.judged
@@ -95,32 +98,49 @@ def check(server: Server, request: Request, exchange: Exchange, inputs: Mapping[
         ) from exc
     deadline = asyncio.get_running_loop().time() + server.config.lm.timeout
     call = Call(deadline, choice.route.revision)
-    return Question(choice, parsed, user, payer, call, started)
+    key = server.cache.find_key(choice.route, inputs, user) if choice.judged else None
+    return Question(choice, parsed, user, payer, key, call, started)
 
 
 async def solve(server: Server, question: Question, exchange: Exchange) -> Answer:
-    """The program's answer, or the configured one when no LM could answer.
+    """The answer: known already, the program's, or one that stands in when no LM could answer.
 
     Raises:
         ProblemError: there is none, and why.
         UserLimitError: today's budget of this user is used.
     """
+    async with server.cache.turn(question.key, exchange.revision) as turn:
+        exchange.cache = turn.label
+        if turn.known is None:
+            return await _run(server, question, exchange, turn)
+        _observe(server, question, exchange)
+        return answers.build_cached(question.choice, turn.known, exchange.request_id)
+
+
+async def _run(server: Server, question: Question, exchange: Exchange, turn: Turn) -> Answer:
+    """The program's answer, kept for others, or one that stands in."""
     choice, call = question.choice, question.call
     estimate = server.config.lm.primary.max_tokens + len(str(question.inputs)) // CHARS_PER_TOKEN
     try:
-        with server.users.spend(question.payer, estimate, call.count_tokens):
+        async with server.users.spend(question.payer, estimate, call.count_tokens):
             prediction = await _predict(server, question, exchange)
     except ProblemError as problem:
-        return _degrade(server, question, exchange, problem)
-    token = _find_token(server, choice, exchange.request_id, question.user)
+        return _degrade(server, question, exchange, problem, turn.stale)
     outputs = schema.encode_outputs(prediction)
-    built = answers.build_answer(choice, call, outputs, exchange.request_id, token=token)
-    seconds = time.perf_counter() - question.started
+    server.cache.keep(question.key, turn, outputs, call.model)
+    exchange.cache = CacheLabel.HIT if call.is_cached else exchange.cache
+    _observe(server, question, exchange)
     if choice.judged:
-        label = CacheLabel.HIT if call.is_cached else CacheLabel.MISS
-        server.metrics.duration.labels(server.metrics.program, exchange.revision, label).observe(seconds)
         server.scorer.offer(exchange.revision, question.inputs, prediction)
-    return built
+    token = _find_token(server, choice, exchange.request_id, question.user)
+    return answers.build_answer(choice, call, outputs, exchange.request_id, token=token, cache=exchange.cache)
+
+
+def _observe(server: Server, question: Question, exchange: Exchange) -> None:
+    """Count the time of an answer, unless it was sent by the override header."""
+    if question.choice.judged:
+        labels = (server.metrics.program, exchange.revision, exchange.cache)
+        server.metrics.duration.labels(*labels).observe(time.perf_counter() - question.started)
 
 
 def _choose(server: Server, snapshot: Snapshot, request: Request, user: str) -> Choice:
@@ -137,10 +157,12 @@ def _choose(server: Server, snapshot: Snapshot, request: Request, user: str) -> 
     return choice
 
 
-def _degrade(server: Server, question: Question, exchange: Exchange, problem: ProblemError) -> Answer:
-    """What a client gets when no LM could answer: the configured outputs if there are any, else the problem.
+def _degrade(
+    server: Server, question: Question, exchange: Exchange, problem: ProblemError, stale: Known | None
+) -> Answer:
+    """What a client gets when no LM could answer: a stale answer, else the configured outputs, else the problem.
 
-    The outputs are no answer of the program: never scored, in no latency; the failure stays counted by its class.
+    None of them is an answer of the program now: never scored or cached, in no latency; the failure stays counted.
     """
     has_begun = question.listener is not None and question.listener.has_heard
     if exchange.error not in NO_LM or has_begun:
@@ -148,8 +170,11 @@ def _degrade(server: Server, question: Question, exchange: Exchange, problem: Pr
     choice = question.choice
     outputs = server.config.serving.degraded.outputs
     kind = Degradation.OUTPUTS if outputs else Degradation.REFUSED
+    kind = kind if stale is None else Degradation.STALE
     revision = choice.route.revision if choice.judged else ""
     server.metrics.degraded.labels(server.metrics.program, revision, kind).inc()
+    if stale is not None:
+        return answers.build_cached(choice, stale, exchange.request_id, is_degraded=True)
     if not outputs:
         raise problem
     return answers.build_degraded(choice, outputs, exchange.request_id)
@@ -168,7 +193,7 @@ async def _predict(server: Server, question: Question, exchange: Exchange) -> An
     inflight.inc()
     try:
         async with (
-            asyncio.timeout(server.config.lm.timeout + GRACE_SECONDS),
+            asyncio.timeout_at(call.deadline + GRACE_SECONDS),
             server.admission.slot(call.deadline),
         ):
             hearing = {} if question.listener is None else question.listener.settings

@@ -31,6 +31,7 @@ ENV_WORKLOAD: Final = "DSPY_WORKLOAD"
 ENV_SERVER_CONFIG: Final = "DSPY_SERVER_CONFIG"
 ENV_LM_KEY_PREFIX: Final = "DSPY_LM_KEY_"
 ENV_FEEDBACK_KEY: Final = "DSPY_FEEDBACK_KEY"
+ENV_REDIS_URL: Final = "DSPY_REDIS_URL"
 ENV_ROUTES: Final = "DSPY_ROUTES"
 ENV_PROGRAMS_ROOT: Final = "DSPY_PROGRAMS_ROOT"
 ENV_SOURCE: Final = "DSPY_SOURCE"
@@ -201,6 +202,7 @@ class Drop(StrEnum):
 class Degradation(StrEnum):
     """Values of `kind` of `dspy_degraded_total`: what a client got when no LM could answer."""
 
+    STALE = "stale"
     OUTPUTS = "outputs"
     REFUSED = "refused"
 

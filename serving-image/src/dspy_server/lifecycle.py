@@ -19,8 +19,9 @@ from typing import Any, Final
 import uvicorn
 
 from dspy_server import adapter, compat, logs, program, targets, tokens
+from dspy_server.answer_cache import AnswerCache
 from dspy_server.app import build_app, build_metrics_app
-from dspy_server.contract import ScoreSource
+from dspy_server.contract import CacheLabel, ScoreSource
 from dspy_server.errors import LoadError
 from dspy_server.fetch import Fetcher
 from dspy_server.limits import Admission
@@ -31,8 +32,10 @@ from dspy_server.program import Program
 from dspy_server.routes import Route, Table
 from dspy_server.scoring import FeedbackBox, Function, Scorer
 from dspy_server.server import Server
-from dspy_server.settings import Limits, Settings, list_without_effect
+from dspy_server.settings import Settings, list_without_effect
+from dspy_server.shared_limits import SharedLimits
 from dspy_server.snapshot import KeeperConfig, RouteKeeper
+from dspy_server.store import Store, build_client
 from dspy_server.targets import LmTarget
 from dspy_server.users import UserLimits
 
@@ -51,6 +54,7 @@ class Parts:
     server: Server
     targets: tuple[LmTarget, ...]
     lm_cache: LmCache
+    store: Store | None = None
 
 
 class _Listener(uvicorn.Server):
@@ -102,6 +106,8 @@ async def serve(settings: Settings, table: Table | None = None) -> None:
     results = await asyncio.gather(*listeners, *background, return_exceptions=True)
     await parts.server.keeper.close()
     await targets.close_targets(parts.targets)
+    if parts.store is not None:
+        await parts.store.close()
     parts.server.workers.shutdown(wait=False, cancel_futures=True)
     logs.get_logger().info("stopped")
     _raise_first(results)
@@ -143,7 +149,12 @@ def build_parts(settings: Settings) -> Parts:
     """
     config, process, limits = settings.config, settings.process, settings.config.serving.limits
     lms = targets.build_targets(settings, asyncio.get_running_loop().time)
-    metrics = Metrics(process.program, [lm.model for lm in lms], dspy_version=compat.DSPY_VERSION)
+    metrics = Metrics(
+        process.program,
+        [lm.model for lm in lms],
+        dspy_version=compat.DSPY_VERSION,
+        timed=tuple(CacheLabel) if settings.redis_url else (CacheLabel.MISS,),
+    )
     metrics.bind_breakers(functools.partial(targets.get_breaker_states, lms))
     chat = adapter.build_adapter(metrics, parse_retry=config.serving.parse_retry)
     program.add_source(process.source)
@@ -156,6 +167,9 @@ def build_parts(settings: Settings) -> Parts:
         process.slot_wait,
         _list_sources(settings, keys),
     )
+    shared = _find_store(settings)
+    users = _build_users(settings, keys, shared, clock)
+    cache = AnswerCache(shared, config.serving.cache, keys, metrics, clock)
     server = Server(
         config=config,
         keeper=RouteKeeper(
@@ -165,28 +179,48 @@ def build_parts(settings: Settings) -> Parts:
         lm=build_lm(config.lm, lms, metrics, cached=is_wanted(config.serving.cache)),
         adapter=chat,
         scorer=Scorer(_find_function(config.scoring.function), metrics, sample=config.scoring.sample),
-        feedback=FeedbackBox(keys, metrics, clock) if keys is not None else None,
+        feedback=FeedbackBox(keys, metrics, clock, shared) if keys is not None else None,
         admission=Admission(
             limits.concurrency, limits.queue, asyncio.get_running_loop().time, rate=limits.requests_per_second
         ),
-        users=_build_users(limits, keys, clock),
+        users=users,
+        cache=cache,
         workers=ThreadPoolExecutor(limits.concurrency, thread_name_prefix="program"),
-        version=_build_version(settings),
+        version=_build_version(settings) | {"userLimits": users.kept_by, "answerCache": cache.scope},
     )
     lm_hash = targets.get_lm_hash(config.lm)
     return Parts(
-        server, lms, install_lm_cache(config.serving.cache, process.cache_dir, lm_hash, metrics, clock)
+        server,
+        lms,
+        install_lm_cache(config.serving.cache, process.cache_dir, lm_hash, metrics, clock),
+        shared,
     )
 
 
-def _build_users(limits: Limits, keys: tokens.Keys | None, clock: Callable[[], float]) -> UserLimits:
+def _find_store(settings: Settings) -> Store | None:
+    """The Redis that the pods share, if there is one."""
+    if not settings.redis_url:
+        return None
+    return Store(build_client(settings.redis_url), asyncio.get_running_loop().time)
+
+
+def _build_users(
+    settings: Settings, keys: tokens.Keys | None, shared: Store | None, clock: Callable[[], float]
+) -> SharedLimits:
     """Users are limited also where no key is configured: their pseudonyms then mean something in this process only."""
-    own = keys or tokens.build_keys(secrets.token_bytes(32))
-    return UserLimits(
+    limits = settings.config.serving.limits
+    local = UserLimits(
         limits.per_user_requests_per_minute,
         limits.per_user_tokens_per_day,
-        get_pseudonym=own.get_user,
+        get_pseudonym=(keys or tokens.build_keys(secrets.token_bytes(32))).get_user,
         clock=clock,
+    )
+    return SharedLimits(
+        local,
+        shared if keys is not None else None,
+        program=settings.process.program,
+        clock=clock,
+        denies=limits.budget_on_redis_error == "Deny",
     )
 
 

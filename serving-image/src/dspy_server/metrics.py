@@ -25,6 +25,8 @@ from prometheus_client.registry import Collector
 from dspy_server import contract
 from dspy_server.contract import (
     CacheLabel,
+    CacheResult,
+    CacheTier,
     Degradation,
     Drop,
     ErrorClass,
@@ -128,10 +130,21 @@ def counter(name: str) -> UserCounter:
 
 
 class Metrics:
-    """All families of one server, in a registry of its own."""
+    """All families of one server, in a registry of its own.
 
-    def __init__(self, program: str, models: Sequence[str] = (), *, dspy_version: str = "") -> None:
+    `timed` are the labels whose durations are there, at 0, from the start.
+    """
+
+    def __init__(
+        self,
+        program: str,
+        models: Sequence[str] = (),
+        *,
+        dspy_version: str = "",
+        timed: Sequence[CacheLabel] = (CacheLabel.MISS,),
+    ) -> None:
         self.program = program
+        self._timed = tuple(timed)
         self._models = tuple(models)
         self._dspy_version = dspy_version
         self._registry = CollectorRegistry(auto_describe=False)
@@ -164,9 +177,6 @@ class Metrics:
         self.fallbacks = self._counter(
             Metric.FALLBACKS, "Calls that went on to the next target.", Label.FROM, Label.TO, Label.REASON
         )
-        self.cache_requests = self._counter(
-            Metric.CACHE_REQUESTS, "Answers sought in a cache.", Label.TIER, Label.RESULT
-        )
         self.rejected = self._counter(Metric.REJECTED, "Requests refused for load or size.", Label.REASON)
         self.inflight = Gauge(
             Metric.INFLIGHT, "Requests in progress.", [Label.PROGRAM, Label.REVISION], registry=self._registry
@@ -182,6 +192,9 @@ class Metrics:
         )
         self.scoring_dropped = self._counter(
             Metric.SCORING_DROPPED, "Scores that do not count.", Label.REASON
+        )
+        self.cache_requests = self._counter(
+            Metric.CACHE_REQUESTS, "Answers sought in a cache.", Label.TIER, Label.RESULT
         )
         self.degraded = self._counter(Metric.DEGRADED, "Requests that no LM could answer.", Label.KIND)
         self.scores = self._histogram(
@@ -211,9 +224,8 @@ class Metrics:
         key = (self.program, revision)
         for path, code in itertools.product(INFERENCE_PATHS, SERVED_CODES):
             self.http.labels(*key, path, code)
-        self.duration.labels(*key, CacheLabel.MISS)
-        for error_class in ErrorClass:
-            self.errors.labels(*key, error_class)
+        for label in self._timed:
+            self.duration.labels(*key, label)
         for model in self._models:
             self.lm_calls.labels(*key, model, OK)
             self.unpriced.labels(*key, model)
@@ -221,12 +233,14 @@ class Metrics:
             self.lm_duration.labels(*key, model)
             for token_kind in TokenKind:
                 self.tokens.labels(*key, model, token_kind)
-        for family in (self.inflight, self.route_fallback, self.parse_retries):
-            family.labels(*key)
-        for reason in Drop:
-            self.scoring_dropped.labels(*key, reason)
-        for kind in Degradation:
-            self.degraded.labels(*key, kind)
+        for single in (self.inflight, self.route_fallback, self.parse_retries):
+            single.labels(*key)
+        kinds = {self.errors: ErrorClass, self.scoring_dropped: Drop, self.degraded: Degradation}
+        for family, values in kinds.items():
+            for value in values:
+                family.labels(*key, value)
+        for tier, result in itertools.product(CacheTier, CacheResult):
+            self.cache_requests.labels(*key, tier, result)
         with self._lock:
             self._revisions.add(revision)
             for source in sources:

@@ -4,6 +4,7 @@ The function is one ruler for both revisions. What cannot be scored is counted a
 """
 
 import asyncio
+import contextlib
 import math
 import random
 from collections.abc import Callable, Mapping
@@ -14,6 +15,7 @@ from typing import Any, Final
 from dspy_server import logs, tokens
 from dspy_server.contract import Drop, ScoreSource
 from dspy_server.metrics import Metrics
+from dspy_server.store import Store, StoreError
 from dspy_server.tokens import Feedback, Keys
 
 QUEUE: Final = 1000
@@ -127,11 +129,12 @@ class Vote(Enum):
 
 @dataclass
 class FeedbackBox:
-    """Takes one vote a token, and twenty a day of one user, of this process."""
+    """Takes one vote a token, and twenty a day of one user: of all pods with `store`, else of this process."""
 
     keys: Keys
     metrics: Metrics
     clock: Callable[[], float]
+    store: Store | None = None
     _votes: dict[str, int] = field(default_factory=dict)
     _by_user: dict[tuple[int, str], int] = field(default_factory=dict)
 
@@ -143,7 +146,7 @@ class FeedbackBox:
             self.keys, Feedback(self.metrics.program, revision, request_id, expires, pseudonym)
         )
 
-    def vote(self, token: str, score: float) -> Vote:
+    async def vote(self, token: str, score: float) -> Vote:
         """Count a score in [0, 1].
 
         Raises:
@@ -151,10 +154,9 @@ class FeedbackBox:
         """
         now = self.clock()
         feedback = tokens.verify(self.keys, token, program=self.metrics.program, now=now)
-        if feedback.request_id in self._votes:
+        if not await self._is_first(feedback, now):
             return Vote.USED
-        self._remember(feedback)
-        if feedback.user and not self._has_allowance((int(now) // _DAY, feedback.user)):
+        if feedback.user and not await self._has_allowance(int(now) // _DAY, feedback.user):
             self.metrics.scoring_dropped.labels(
                 self.metrics.program, feedback.revision, Drop.USER_LIMIT
             ).inc()
@@ -162,13 +164,27 @@ class FeedbackBox:
         self.metrics.add_score(feedback.revision, ScoreSource.FEEDBACK, score)
         return Vote.COUNTED
 
-    def _remember(self, feedback: Feedback) -> None:
+    async def _is_first(self, feedback: Feedback, now: float) -> bool:
+        """Whether this is the token's first vote; remembered here too, for when the store is lost."""
+        if feedback.request_id in self._votes:
+            return False
         if len(self._votes) >= MAX_VOTES:  # the oldest first: dicts keep their order
             del self._votes[next(iter(self._votes))]
         self._votes[feedback.request_id] = feedback.expires
+        if self.store is None:
+            return True
+        key = f"dspy:v:{self.metrics.program}:{feedback.request_id}"
+        try:
+            return await self.store.add(key, feedback.expires - now)
+        except StoreError:
+            return True
 
-    def _has_allowance(self, key: tuple[int, str]) -> bool:
-        if key not in self._by_user and len(self._by_user) >= MAX_VOTES:
+    async def _has_allowance(self, day: int, user: str) -> bool:
+        """Whether a user's vote is among the day's first twenty: of all pods, or those that this one has seen."""
+        if (day, user) not in self._by_user and len(self._by_user) >= MAX_VOTES:
             self._by_user.clear()
-        self._by_user[key] = self._by_user.get(key, 0) + 1
-        return self._by_user[key] <= VOTES_PER_USER
+        seen = self._by_user[day, user] = self._by_user.get((day, user), 0) + 1
+        if self.store is not None:
+            with contextlib.suppress(StoreError):
+                seen = max(seen, await self.store.count(f"dspy:f:{self.metrics.program}:{user}:{day}", _DAY))
+        return seen <= VOTES_PER_USER

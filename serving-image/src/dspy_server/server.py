@@ -12,14 +12,16 @@ from typing import Any
 from starlette.requests import Request
 
 from dspy_server import bodies, logs, problems
-from dspy_server.contract import ErrorClass, ProblemCode, Rejection
+from dspy_server.answer_cache import AnswerCache
+from dspy_server.contract import CacheLabel, ErrorClass, ProblemCode, Rejection
 from dspy_server.limits import Admission
 from dspy_server.metrics import Metrics
 from dspy_server.problems import ProblemError
 from dspy_server.scoring import FeedbackBox, Scorer
 from dspy_server.settings import Config
+from dspy_server.shared_limits import SharedLimits
 from dspy_server.snapshot import RouteKeeper
-from dspy_server.users import UserLimitError, UserLimits
+from dspy_server.users import UserLimitError
 
 
 @dataclass
@@ -42,7 +44,8 @@ class Server:
     scorer: Scorer
     feedback: FeedbackBox | None
     admission: Admission
-    users: UserLimits
+    users: SharedLimits
+    cache: AnswerCache
     workers: Executor
     version: Mapping[str, Any]
     draining: bool = False
@@ -57,6 +60,7 @@ class Exchange:
     track: str = ""
     judged: bool = True
     error: ErrorClass | None = None
+    cache: CacheLabel = CacheLabel.MISS
 
 
 async def read_body(server: Server, request: Request) -> Any:
@@ -90,8 +94,5 @@ def get_problem(server: Server, exchange: Exchange, error: Exception) -> Problem
 def _refuse_user(server: Server, exchange: Exchange, error: UserLimitError) -> ProblemError:
     revision = exchange.revision if exchange.judged else ""
     server.metrics.rejected.labels(server.metrics.program, revision, error.reason).inc()
-    title = (
-        "Too many requests of this user" if error.reason is Rejection.USER_RATE else "Today's budget is used"
-    )
     code = ProblemCode(str(error.reason))
-    return ProblemError(HTTPStatus.TOO_MANY_REQUESTS, code, title, retry_after=error.retry_after)
+    return ProblemError(HTTPStatus.TOO_MANY_REQUESTS, code, error.title, retry_after=error.retry_after)

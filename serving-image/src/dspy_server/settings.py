@@ -254,20 +254,16 @@ class Settings(Section):
     process: Process
     lm_keys: tuple[str, ...] = Field(repr=False)
     feedback_key: str = Field(repr=False)
+    redis_url: str = Field(default="", repr=False)
 
 
 _WITHOUT_EFFECT: Final = {
-    "serving.cache.redis_secret": "whole answers are not cached yet",
-    "serving.cache.ttl": "whole answers are not cached yet",
-    "serving.cache.scope": "whole answers are not cached yet",
-    "serving.cache.stale_if_error": "whole answers are not cached yet",
     "serving.cors": "no CORS headers are sent yet",
     "serving.artifact_lm": "LM settings of artifacts are always dropped yet",
     "serving.warmup": "programs are always warmed up with a stub yet",
     "serving.capture": "nothing is captured yet",
     "serving.tracing": "no spans are sent yet",
     "serving.admin": "there is no admin endpoint yet",
-    "serving.limits.budget_on_redis_error": "each pod keeps budgets of its own yet",
     "serving.logs.text": "logs never hold text yet",
     "scoring.judge": "there is no judge yet",
     "scoring.per_user_interval": "every sampled answer is scored yet",
@@ -301,6 +297,7 @@ def load_settings(env: Mapping[str, str], config_file: Path | None = None) -> Se
         process=_read_process(env),
         lm_keys=tuple(env.get(f"{contract.ENV_LM_KEY_PREFIX}{i}", "") for i in range(count)),
         feedback_key=env.get(contract.ENV_FEEDBACK_KEY, ""),
+        redis_url=env.get(contract.ENV_REDIS_URL, ""),
     )
 
 

@@ -36,7 +36,7 @@ async def answer(server: Server, request: Request, exchange: Exchange) -> Respon
         ClientGoneError: nobody waits for it any more.
     """
     body = await read_body(server, request)
-    question = ask.check(server, request, exchange, bodies.get_inputs(body))
+    question = await ask.check(server, request, exchange, bodies.get_inputs(body))
     telling = _Telling()
     question = replace(
         question, listener=compat.find_listener(question.choice.program.module, telling.add_chunk)

@@ -41,6 +41,8 @@ async def run(
     scores.cancel()
     await server.keeper.close()
     await targets.close_targets(parts.targets)
+    if parts.store is not None:
+        await parts.store.close()
     server.workers.shutdown()
 
 

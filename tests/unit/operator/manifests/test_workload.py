@@ -29,7 +29,11 @@ WORKLOAD = Workload(
     timeout=timedelta(seconds=30.5),
     replicas=2,
     source="triage-source-3f9a12c4d5e6",
-    serving={"limits": {"queue": 1}, "podTemplate": {"spec": {}}},
+    serving={
+        "limits": {"queue": 1},
+        "cache": {"redisSecret": {"name": "redis", "key": "url"}},
+        "podTemplate": {"spec": {}},
+    },
     scoring={"function": "support_triage:score", "feedbackKeySecret": {"name": "feedback", "key": "hmac"}},
 )
 
@@ -86,13 +90,13 @@ def test_the_server_is_told_module_lm_serving_and_scoring() -> None:
     assert json.loads(env[names.ENV_SERVER_CONFIG] or "") == {
         "module": "support_triage:Triage",
         "lm": LM,
-        "serving": {"limits": {"queue": 1}},
+        "serving": {"limits": {"queue": 1}, "cache": {"redisSecret": {"name": "redis", "key": "url"}}},
         "scoring": dict(WORKLOAD.scoring),
     }
     assert server_of(WORKLOAD)["args"] == ["serve"]
 
 
-def test_keys_are_references_numbered_like_the_targets() -> None:
+def test_secrets_are_references_and_keys_are_numbered_like_the_targets() -> None:
     references = {
         entry["name"]: entry["valueFrom"]["secretKeyRef"]
         for entry in server_of(WORKLOAD)["env"]
@@ -102,6 +106,7 @@ def test_keys_are_references_numbered_like_the_targets() -> None:
         "DSPY_LM_KEY_0": {"name": "llm", "key": "openai"},
         "DSPY_LM_KEY_2": {"name": "llm", "key": "anthropic"},
         "DSPY_FEEDBACK_KEY": {"name": "feedback", "key": "hmac"},
+        "DSPY_REDIS_URL": {"name": "redis", "key": "url"},
     }
 
 

@@ -1,0 +1,133 @@
+"""The client of Redis: short patience, a breaker, and no secret in what it says."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import fakeredis
+import pytest
+from fakeredis import FakeAsyncRedis
+from redis.exceptions import ResponseError
+from tests.unit.serving.worlds import Clock, until
+
+from dspy_server import store as store_module
+from dspy_server.errors import SettingsError
+from dspy_server.store import FAILURES, OPEN_SECONDS, Store, StoreError, build_client
+
+
+@pytest.fixture
+def server() -> fakeredis.FakeServer:
+    return fakeredis.FakeServer()
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+async def store(server: fakeredis.FakeServer, clock: Clock) -> AsyncIterator[Store]:
+    store = Store(FakeAsyncRedis(server=server), clock, timeout=30.0)
+    yield store
+    await store.close()
+
+
+async def fail(_client: Any) -> None:
+    raise ConnectionRefusedError
+
+
+async def test_a_value_is_kept_and_read_up_to_its_limit(store: Store) -> None:
+    await store.put("k", b"0123456789", 60)
+    assert (await store.get("k", 100), await store.get("k", 4)) == (b"0123456789", b"0123")
+    assert await store.get("none", 100) == b""
+    assert await store.call(lambda client: client.ttl("k")) in range(55, 61)
+
+
+async def test_a_key_is_new_once_and_counts_go_on(store: Store) -> None:
+    assert [await store.add("v", 60) for _ in range(3)] == [True, False, False]
+    assert [await store.count("c", 60) for _ in range(3)] == [1, 2, 3]
+    assert await store.call(lambda client: client.ttl("v")) in range(55, 61)
+    assert await store.call(lambda client: client.ttl("c")) in range(55, 61)
+
+
+async def test_after_failures_in_a_row_it_is_left_alone_and_then_tried_once(
+    store: Store, clock: Clock
+) -> None:
+    asked = 0
+
+    async def count_and_fail(client: Any) -> None:
+        nonlocal asked
+        asked += 1
+        await fail(client)
+
+    for _ in range(10):
+        with pytest.raises(StoreError):
+            await store.call(count_and_fail)
+    assert (asked, store.retry_after) == (FAILURES, OPEN_SECONDS)
+    clock.now += OPEN_SECONDS
+    with pytest.raises(StoreError):
+        await store.call(count_and_fail)
+    with pytest.raises(StoreError):
+        await store.get("k", 1)
+    assert asked == FAILURES + 1
+    clock.now += OPEN_SECONDS
+    assert await store.get("k", 1) == b""
+    assert store.retry_after == 0
+
+
+async def test_an_answer_that_says_error_is_no_outage(store: Store) -> None:
+    async def refuse(_client: Any) -> None:
+        raise ResponseError("OOM command not allowed: a secret")
+
+    for _ in range(FAILURES + 1):
+        with pytest.raises(StoreError, match="ResponseError") as caught:
+            await store.call(refuse)
+        assert "secret" not in str(caught.value)
+    assert store.retry_after == 0
+
+
+async def test_patience_is_short_and_a_caller_who_leaves_says_nothing_of_redis(
+    server: fakeredis.FakeServer, clock: Clock
+) -> None:
+    store = Store(FakeAsyncRedis(server=server), clock, timeout=0.01)
+
+    async def hang(_client: Any) -> None:
+        await asyncio.Event().wait()
+
+    with pytest.raises(StoreError, match="TimeoutError"):
+        await store.call(hang)
+    patient = Store(FakeAsyncRedis(server=server), clock, timeout=30.0)
+    for _ in range(FAILURES + 1):
+        task = asyncio.create_task(patient.call(hang))
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    assert patient.retry_after == 0
+    await store.close()
+    await patient.close()
+    assert store_module.TIMEOUT_SECONDS == 0.05
+
+
+async def test_what_is_done_later_is_done_before_the_end_and_its_failure_harms_nobody(
+    server: fakeredis.FakeServer, clock: Clock
+) -> None:
+    store = Store(FakeAsyncRedis(server=server), clock, timeout=30.0)
+    done = []
+
+    async def work() -> None:
+        await asyncio.sleep(0)
+        done.append(1)
+        await store.call(fail)
+
+    store.later(work())
+    await store.close()
+    assert done == [1]
+    await until(lambda: not store._later)
+
+
+@pytest.mark.parametrize("url", ["redis.example:6379", "http://:s3cret@redis", "redis://:s3cret@redis:port"])
+def test_what_is_no_url_of_a_redis_is_refused_and_not_quoted(url: str) -> None:
+    with pytest.raises(SettingsError, match="DSPY_REDIS_URL") as caught:
+        build_client(url)
+    assert "s3cret" not in str(caught.value)
