@@ -12,9 +12,10 @@ from typing import Any, Final
 import orjson
 from fastapi import FastAPI, Request
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 
-from dspy_server import ask, contract, problems, stream
+from dspy_server import admin, ask, contract, problems, readiness, stream
 from dspy_server.clients import CLIENT_CLOSED, ClientGoneError
 from dspy_server.contract import ProblemCode
 from dspy_server.metrics import CONTENT_TYPE, Metrics
@@ -44,7 +45,17 @@ def build_app(server: Server) -> FastAPI:
     add(contract.PATH_HEALTH, "GET", _healthz)
     add(contract.PATH_READY, "GET", _ready)
     add(contract.PATH_VERSION, "GET", _version)
+    add(contract.PATH_RELOAD, "POST", admin.reload)
     app.add_exception_handler(HTTPException, _build_not_found(server))
+    if origins := server.config.serving.cors.allow_origins:
+        # Exact origins, and no credentials: the server knows no cookies, so a browser has none to send.
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=origins,
+            allow_methods=["GET", "POST"],
+            allow_headers=["*"],
+            expose_headers=[problems.REQUEST_ID_HEADER, "retry-after"],
+        )
     return app
 
 
@@ -121,15 +132,8 @@ async def _healthz(_server: Server, _request: Request, _exchange: Exchange) -> R
 
 
 async def _ready(server: Server, _request: Request, _exchange: Exchange) -> Response:
-    snapshot = server.keeper.current
-    detail: dict[str, Any] = {
-        "generation": snapshot.generation if snapshot else 0,
-        "seenGeneration": server.keeper.seen_generation,
-        "programs": server.keeper.get_states(),
-        "reasons": server.keeper.get_reasons(),
-        "error": server.keeper.error,
-    }
-    if snapshot is None or server.draining:
+    detail = readiness.get_detail(server.keeper)
+    if server.keeper.current is None or server.draining:
         title = "Shutting down" if server.draining else "No program is loaded yet"
         raise ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, ProblemCode.NOT_READY, title, **detail)
     return _json(detail)

@@ -7,6 +7,7 @@ container's PID 1.
 
 import argparse
 import asyncio
+import functools
 import json
 import signal
 import sys
@@ -71,15 +72,17 @@ def _serve(options: argparse.Namespace) -> int:
     settings = load_settings(get_environment(), options.config)
     from dspy_server import lifecycle  # noqa: PLC0415 - see above
 
-    table = None
+    build_table = None
     if options.artifact is not None:
-        table = _build_table(settings, options.module or settings.config.module, options.artifact)
+        module = options.module or settings.config.module
+        build_table = functools.partial(_build_table, settings, module, options.artifact)
+        build_table(1)  # what is wrong is said before anything starts
     logs.configure(settings.config.serving.logs.level, program=settings.process.program)
-    asyncio.run(lifecycle.serve(settings, table))
+    asyncio.run(lifecycle.serve(settings, build_table))
     return OK
 
 
-def _build_table(settings: Settings, module: str, path: Path) -> Table:
+def _build_table(settings: Settings, module: str, path: Path, generation: int) -> Table:
     """A table of one route, for a server without an operator; code is also sought in the current folder."""
     from dspy_server import program  # noqa: PLC0415 - see above
 
@@ -92,7 +95,7 @@ def _build_table(settings: Settings, module: str, path: Path) -> Table:
     program.add_source(Path.cwd())
     process = settings.process
     route = Route(digest[:10], process.workload, module, digest, Track.STABLE, FULL_WEIGHT, str(path))
-    return Table(1, process.program, "", "", (route,))
+    return Table(generation, process.program, "", "", (route,))
 
 
 def _verify(options: argparse.Namespace) -> int:

@@ -17,6 +17,7 @@ PATH_FEEDBACK: Final = "/feedback"
 PATH_HEALTH: Final = "/healthz"
 PATH_READY: Final = "/ready"
 PATH_VERSION: Final = "/version"
+PATH_RELOAD: Final = "/admin/reload"
 PATH_METRICS: Final = "/metrics"
 
 ROUTES_DIR: Final = "/etc/dspy/routes"
@@ -24,6 +25,8 @@ ROUTES_KEY: Final = "routes.json"
 PROGRAMS_DIR: Final = "/etc/dspy/programs"
 PROGRAM_KEY: Final = "program.json"
 SOURCE_DIR: Final = "/etc/dspy/source"
+ADMIN_DIR: Final = "/etc/dspy/admin"
+ADMIN_KEY: Final = "token"
 PULL_DIR: Final = "/etc/dspy/pull"
 
 ENV_PROGRAM: Final = "DSPY_PROGRAM"
@@ -243,6 +246,8 @@ class ProblemCode(StrEnum):
     INTERNAL = "internal"
     NOT_FOUND = "not_found"
     METHOD = "method"
+    ADMIN_TOKEN = "admin_token"  # noqa: S105 - a code, not a secret
+    TABLE = "table"
     FEEDBACK_KEY_MISSING = "feedback_key_missing"
     FEEDBACK_TOKEN = "feedback_token"  # noqa: S105 - a code, not a secret
     FEEDBACK_USED = "feedback_used"

@@ -45,6 +45,7 @@ BACKLOG: Final = 2048
 FLUSH_SECONDS: Final = 3.0
 LINGER_SECONDS: Final = 0.5
 KEEP_ALIVE_SECONDS: Final = 75
+SWEEP_SECONDS: Final = 60.0
 
 
 @dataclass(frozen=True)
@@ -72,8 +73,12 @@ class _Listener(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-async def serve(settings: Settings, table: Table | None = None) -> None:
-    """Serve until SIGTERM or SIGINT; `table` takes the place of the watched file (no operator)."""
+async def serve(settings: Settings, build_table: Callable[[int], Table] | None = None) -> None:
+    """Serve until SIGTERM or SIGINT; a table of the generation given takes the place of the watched file (no operator).
+
+    Raises:
+        SettingsError: there is no such table, or a setting is wrong.
+    """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for signum in (signal.SIGTERM, signal.SIGINT):
@@ -82,6 +87,7 @@ async def serve(settings: Settings, table: Table | None = None) -> None:
     loop.set_default_executor(ThreadPoolExecutor(threads, thread_name_prefix="loop"))
     compat.configure()
     parts = build_parts(settings)
+    parts.server.build_table = build_table
     await compat.warm_up(parts.server.adapter)
     process = settings.process
     ask = _build_listener(
@@ -91,7 +97,7 @@ async def serve(settings: Settings, table: Table | None = None) -> None:
         build_metrics_app(parts.server.metrics), process.host, process.metrics_port, drain=1
     )
     background = [
-        asyncio.create_task(_keep(parts.server.keeper, table), name="routes"),
+        asyncio.create_task(_keep(parts.server.keeper, build_table), name="routes"),
         asyncio.create_task(parts.server.scorer.run(), name="scores"),
         asyncio.create_task(parts.lm_cache.run(), name="lm cache"),
     ]
@@ -119,13 +125,16 @@ def _raise_first(results: list[Any]) -> None:
             raise result
 
 
-async def _keep(keeper: RouteKeeper, table: Table | None) -> None:
-    """Watch the table's file; a table that was given is all there is."""
-    if table is not None:
-        keeper.metrics.bind(keeper.get_view)
-        keeper.take(table)
-        await asyncio.Event().wait()
-    await keeper.run()
+async def _keep(keeper: RouteKeeper, build_table: Callable[[int], Table] | None) -> None:
+    """Watch the table's file; a table that is built is looked at again at a reload only."""
+    if build_table is None:
+        await keeper.run()
+        return
+    keeper.metrics.bind(keeper.get_view)
+    keeper.take(build_table(1))
+    while True:
+        await asyncio.sleep(SWEEP_SECONDS)
+        keeper.sweep()
 
 
 async def _drain(parts: Parts, settings: Settings, ask: uvicorn.Server, listener: asyncio.Task[None]) -> None:
@@ -187,6 +196,7 @@ def build_parts(settings: Settings) -> Parts:
         cache=cache,
         workers=ThreadPoolExecutor(limits.concurrency, thread_name_prefix="program"),
         version=_build_version(settings) | {"userLimits": users.kept_by, "answerCache": cache.scope},
+        admin_token=process.admin_token,
     )
     lm_hash = targets.get_lm_hash(config.lm)
     return Parts(

@@ -63,4 +63,6 @@ def build_response(problem: ProblemError, request_id: str) -> Response:
     headers = {REQUEST_ID_HEADER: request_id}
     if problem.retry_after is not None:
         headers["retry-after"] = str(max(1, math.ceil(problem.retry_after)))
+    if problem.status is HTTPStatus.UNAUTHORIZED:
+        headers["www-authenticate"] = "Bearer"
     return Response(orjson.dumps(build_body(problem, request_id)), int(problem.status), headers, MEDIA_TYPE)

@@ -3,10 +3,11 @@
 `lifecycle.py` builds the `Server`; `app.py` and `ask.py` use it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any
 
 from starlette.requests import Request
@@ -17,6 +18,7 @@ from dspy_server.contract import CacheLabel, ErrorClass, ProblemCode, Rejection
 from dspy_server.limits import Admission
 from dspy_server.metrics import Metrics
 from dspy_server.problems import ProblemError
+from dspy_server.routes import Table
 from dspy_server.scoring import FeedbackBox, Scorer
 from dspy_server.settings import Config
 from dspy_server.shared_limits import SharedLimits
@@ -33,6 +35,8 @@ class Server:
         adapter: the one adapter.
         workers: threads for programs without `aforward`, one for each request that is admitted.
         version: the static part of `GET /version`.
+        admin_token: file with the token of `/admin/reload`; without it there is no such endpoint.
+        build_table: for a server that serves one artifact alone: its table, of a generation; it blocks.
         draining: set at SIGTERM; `/ready` then says 503 and connections are closed after each answer.
     """
 
@@ -48,6 +52,8 @@ class Server:
     cache: AnswerCache
     workers: Executor
     version: Mapping[str, Any]
+    admin_token: Path
+    build_table: Callable[[int], Table] | None = None
     draining: bool = False
 
 

@@ -156,7 +156,7 @@ class Breaker(Section):
 class Cors(Section):
     """`spec.serving.cors`."""
 
-    allow_origins: list[str] = []
+    allow_origins: list[Annotated[str, Field(pattern=r"^https?://[^*\s/]+$")]] = []
 
 
 class Degraded(Section):
@@ -245,6 +245,7 @@ class Process(Section):
     shutdown_delay: Seconds = 5.0
     slot_wait: Seconds = 120.0
     cache_dir: Path = Path("/tmp/dspy-cache")  # noqa: S108 - the only place where a pod may write
+    admin_token: Path = Path(contract.ADMIN_DIR) / contract.ADMIN_KEY
 
 
 class Settings(Section):
@@ -258,12 +259,10 @@ class Settings(Section):
 
 
 _WITHOUT_EFFECT: Final = {
-    "serving.cors": "no CORS headers are sent yet",
     "serving.artifact_lm": "LM settings of artifacts are always dropped yet",
     "serving.warmup": "programs are always warmed up with a stub yet",
     "serving.capture": "nothing is captured yet",
     "serving.tracing": "no spans are sent yet",
-    "serving.admin": "there is no admin endpoint yet",
     "serving.logs.text": "logs never hold text yet",
     "scoring.judge": "there is no judge yet",
     "scoring.per_user_interval": "every sampled answer is scored yet",
@@ -341,6 +340,7 @@ def _read_process(env: Mapping[str, str]) -> Process:
         "shutdown_delay": "DSPY_SHUTDOWN_DELAY",
         "slot_wait": "DSPY_SLOT_WAIT",
         "cache_dir": "DSPY_CACHEDIR",
+        "admin_token": "DSPY_ADMIN_TOKEN_FILE",
     }
     try:
         return Process.model_validate(

@@ -134,7 +134,18 @@ class RouteKeeper:
         if mark is not None and mark != self._mark:
             self._mark = mark
             self._read()
-        self._sweep()
+        self.sweep()
+
+    def reload(self) -> None:
+        """Look once, and take the table again even if its file seems the same.
+
+        Raises:
+            TableError: it is not in force, and why.
+        """
+        self._mark = None
+        self.poll()
+        if self.error:
+            raise TableError(self.error)
 
     def take(self, table: Table) -> None:
         """Put a valid table into force, as soon as its first program is loaded."""
@@ -305,7 +316,7 @@ class RouteKeeper:
             elif entry.dropped_at is None:
                 entry.dropped_at = self.clock()
 
-    def _sweep(self) -> None:
+    def sweep(self) -> None:
         """Let go of programs dropped ten minutes ago or too many, and of their counters half an hour later."""
         now = self.clock()
         dropped = sorted(

@@ -134,7 +134,7 @@ def test_a_knob_without_effect_is_reported() -> None:
     }
     config = parse_config(json.dumps({**MINIMAL, "serving": knobs}))
     names = [sentence.partition(":")[0] for sentence in list_without_effect(config)]
-    assert names == ["serving.cors"]
+    assert names == ["serving.capture"]
     assert list_without_effect(parse_config(json.dumps(MINIMAL))) == []
 
 

@@ -147,6 +147,8 @@ ROUTES_KEY: Final = "routes.json"
 PROGRAMS_DIR: Final = "/etc/dspy/programs"
 PROGRAM_KEY: Final = "program.json"
 SOURCE_DIR: Final = "/etc/dspy/source"
+ADMIN_DIR: Final = "/etc/dspy/admin"
+ADMIN_KEY: Final = "token"
 PULL_DIR: Final = "/etc/dspy/pull"
 RUN_AS_USER: Final = 65532
 

@@ -16,6 +16,9 @@ from dspy_operator.manifests.owner import Manifest, Owner, build_child, build_la
 
 SHUTDOWN_SECONDS: Final = 5 + 10
 """Time to leave the endpoints and to flush, beside the longest request."""
+ADMIN_VOLUME: Final = "admin-token"
+SECRET_FILE_MODE: Final = 0o440
+"""The pod's group reads it."""
 CONTAINER_SECURITY: Final[Mapping[str, Any]] = {
     "allowPrivilegeEscalation": False,
     "readOnlyRootFilesystem": True,
@@ -173,6 +176,13 @@ def _build_volumes(workload: Workload) -> list[Manifest]:
     ]
     if workload.source:
         volumes.append({"name": "source", "configMap": {"name": workload.source}})
+    if token := _find_admin_token(workload):
+        secret = {
+            "secretName": token["name"],
+            "items": [{"key": token["key"], "path": names.ADMIN_KEY}],
+            "defaultMode": SECRET_FILE_MODE,
+        }
+        volumes.append({"name": ADMIN_VOLUME, "secret": secret})
     return volumes
 
 
@@ -187,4 +197,12 @@ def _build_mounts(workload: Workload) -> list[Manifest]:
     ]
     if workload.source:
         mounts.append({"name": "source", "mountPath": names.SOURCE_DIR, "readOnly": True})
+    if _find_admin_token(workload):
+        mounts.append({"name": ADMIN_VOLUME, "mountPath": names.ADMIN_DIR, "readOnly": True})
     return mounts
+
+
+def _find_admin_token(workload: Workload) -> Mapping[str, str] | None:
+    """Where the token of the reload endpoint is: a file, so that no process listing or crash dump shows it."""
+    admin: Mapping[str, Any] = workload.serving.get("admin") or {}
+    return admin.get("tokenSecret")

@@ -129,6 +129,25 @@ def test_table_programs_and_code_are_mounted_read_only_at_fixed_places() -> None
     assert "source" not in {volume["name"] for volume in without["volumes"]}
 
 
+def test_the_admin_token_is_mounted_as_a_file_where_there_is_one() -> None:
+    serving = {"admin": {"tokenSecret": {"name": "admin", "key": "bearer"}}}
+    workload = replace(WORKLOAD, serving=serving)
+    mounts = {mount["mountPath"]: mount for mount in server_of(workload)["volumeMounts"]}
+    assert mounts["/etc/dspy/admin"] == {
+        "name": "admin-token",
+        "mountPath": "/etc/dspy/admin",
+        "readOnly": True,
+    }
+    volumes = {volume["name"]: volume for volume in pod_of(workload)["volumes"]}
+    assert volumes["admin-token"]["secret"] == {
+        "secretName": "admin",
+        "items": [{"key": "bearer", "path": "token"}],
+        "defaultMode": 0o440,
+    }
+    for without in (WORKLOAD, replace(WORKLOAD, serving={"admin": {}})):
+        assert "admin-token" not in {volume["name"] for volume in pod_of(without)["volumes"]}
+
+
 def test_pods_have_time_to_finish_their_longest_request() -> None:
     assert pod_of(WORKLOAD)["terminationGracePeriodSeconds"] == 46
     assert "lifecycle" not in server_of(WORKLOAD)
