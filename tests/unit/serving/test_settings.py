@@ -129,12 +129,13 @@ def test_a_knob_without_effect_is_reported() -> None:
         "breaker": {"failures": 3},
         "degraded": {"outputs": {"queue": "account"}},
         "cors": {"allowOrigins": ["https://app.example.com"]},
+        "artifactLm": "Allow",
         "limits": {"budgetOnRedisError": "Deny", "perUserTokensPerDay": 5, "queue": 7},
         "cache": {"ttl": "1h", "scope": "Shared", "lmMemoryEntries": 7},
     }
     config = parse_config(json.dumps({**MINIMAL, "serving": knobs}))
     names = [sentence.partition(":")[0] for sentence in list_without_effect(config)]
-    assert names == ["serving.capture"]
+    assert names == ["serving.artifactLm"]
     assert list_without_effect(parse_config(json.dumps(MINIMAL))) == []
 
 
