@@ -15,6 +15,7 @@ from tests.cluster.addons import PROMETHEUS_ADDRESS, build_images, install_prome
 from tests.cluster.api_tier import run_api_server
 from tests.cluster.builds import COMPONENTS, list_binaries, tool
 from tests.cluster.choose import choose
+from tests.cluster.debian import TEST_PACKAGES, debian_program
 from tests.cluster.embedded import PROCESSES, EmbeddedCluster, find_owner
 from tests.cluster.images import build_local_images
 from tests.cluster.kind import KindCluster
@@ -43,6 +44,8 @@ def build() -> None:
     with_docker = isinstance(choose(), KindCluster)
     for name in (*(("kind", "kubectl", "helm") if with_docker else LOCAL_PROGRAMS), *TEST_PROGRAMS):
         tool(name)
+    for name in TEST_PACKAGES:
+        debian_program(name)
     if not with_docker:
         build_local_images()
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests.cluster.processes import ClusterError
+from tests.cluster.state import locked, step
 from tests.cluster.versions import get_version
 
 # What a package brings, by a file of it: dpkg is not asked, so that a program installed by hand counts too.
@@ -22,6 +23,8 @@ NODE_PACKAGES = {
     "openssl": "openssl",
     "debootstrap": "debootstrap",
 }
+# Programs that tests run and Go does not build, by the package that brings them.
+TEST_PACKAGES = {"redis-server": "redis-server"}
 BASE_PACKAGES = ("python3-minimal", "libpython3-stdlib", "ca-certificates")
 UNWANTED = (
     *("var/cache/apt", "var/lib/apt/lists", "var/log", "usr/share/doc", "usr/share/man", "usr/share/locale"),
@@ -37,6 +40,21 @@ def run(*command: str | Path, cwd: Path | None = None, environment: dict[str, st
         last = "\n".join((done.stdout + done.stderr).splitlines()[-20:])
         raise ClusterError(f"`{' '.join(map(str, command))}` failed:\n{last}")
     return done.stdout
+
+
+def debian_program(name: str) -> Path:
+    """The path of a program that a test needs from Debian (`redis-server`); its package is installed when missing."""
+    if shutil.which(name) is None and os.geteuid() != 0:
+        raise ClusterError(
+            f"Missing on this machine: {name} (on Debian: apt-get install {TEST_PACKAGES[name]})."
+        )
+    if shutil.which(name) is None:
+        with locked("apt"), step(f"apt-get install {TEST_PACKAGES[name]}"):
+            install_packages([TEST_PACKAGES[name]])
+    found = shutil.which(name)
+    if found is None:
+        raise ClusterError(f"Debian's {TEST_PACKAGES[name]} brought no {name}.")
+    return Path(found)
 
 
 def list_missing_packages() -> list[str]:
