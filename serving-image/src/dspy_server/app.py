@@ -15,17 +15,22 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 
-from dspy_server import admin, ask, contract, problems, readiness, stream
+from dspy_server import admin, ask, contract, logs, problems, readiness, stream
 from dspy_server.clients import CLIENT_CLOSED, ClientGoneError
 from dspy_server.contract import ProblemCode
-from dspy_server.metrics import CONTENT_TYPE, Metrics
+from dspy_server.journal import Journal
+from dspy_server.metrics import CONTENT_TYPE, OPENMETRICS, OPENMETRICS_CONTENT_TYPE, Metrics
 from dspy_server.problems import ProblemError
 from dspy_server.scoring import Vote
 from dspy_server.server import Exchange, Server, get_problem, read_body
 from dspy_server.stream import EventStream
 from dspy_server.tokens import TokenError
+from dspy_server.tracing import TRACEPARENT
 
 _OTHER: Final = "other"
+_ASKING: Final = frozenset({contract.PATH_ASK, contract.PATH_STREAM})
+"""Paths whose requests have a log line and a trace."""
+TRACE_ID_HEADER: Final = "x-trace-id"
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -54,16 +59,18 @@ def build_app(server: Server) -> FastAPI:
             allow_origins=origins,
             allow_methods=["GET", "POST"],
             allow_headers=["*"],
-            expose_headers=[problems.REQUEST_ID_HEADER, "retry-after"],
+            expose_headers=[problems.REQUEST_ID_HEADER, TRACE_ID_HEADER, "retry-after"],
         )
     return app
 
 
-def build_metrics_app(metrics: Metrics) -> FastAPI:
-    """The application of port 9090."""
+def build_metrics_app(metrics: Metrics, *, has_exemplars: bool = False) -> FastAPI:
+    """The application of port 9090; with exemplars, a scraper that takes OpenMetrics gets them."""
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
 
-    async def scrape(_: Request) -> Response:
+    async def scrape(request: Request) -> Response:
+        if has_exemplars and OPENMETRICS in request.headers.get("accept", ""):
+            return Response(metrics.render_openmetrics(), headers={"content-type": OPENMETRICS_CONTENT_TYPE})
         return Response(metrics.render(), headers={"content-type": CONTENT_TYPE})
 
     app.add_route(contract.PATH_METRICS, scrape, methods=["GET"])
@@ -76,13 +83,15 @@ def _wrap(
     """Give each request an id, each failure its problem, each answer its count."""
 
     async def handle(request: Request) -> Response:
-        exchange = Exchange(request_id=uuid.uuid4().hex)
+        exchange = _open_exchange(server, request, path)
         try:
             response = await handler(server, request, exchange)
         except ClientGoneError:
             response = Response(status_code=CLIENT_CLOSED)
         except Exception as exc:  # noqa: BLE001 - the last net: a client gets a problem, never a stack
             response = problems.build_response(get_problem(server, exchange, exc), exchange.request_id)
+        if exchange.trace_id is not None:
+            response.headers[TRACE_ID_HEADER] = exchange.trace_id
         if server.draining:
             response.headers["connection"] = "close"
         conclude = functools.partial(_conclude, server, exchange, path)
@@ -99,6 +108,21 @@ def _conclude(server: Server, exchange: Exchange, path: str, status: int) -> Non
     """Count a request that is over."""
     key = (server.metrics.program, exchange.revision if exchange.judged else "", path)
     server.metrics.http.labels(*key, str(status)).inc()
+    if path in _ASKING:
+        with_text = server.config.serving.logs.text == "Redacted"
+        logs.get_logger().info("asked", route=path, status=status, **exchange.describe(with_text=with_text))
+    if exchange.journal.trace is not None:
+        exchange.journal.trace.finish(status, exchange.error or exchange.code or "")
+
+
+def _open_exchange(server: Server, request: Request, path: str) -> Exchange:
+    """A new request: its id, and its trace if it asks a program and is sampled."""
+    trace = None
+    if server.tracer is not None and path in _ASKING:
+        trace = server.tracer.start(request.method, path, request.headers.get(TRACEPARENT))
+    exchange = Exchange(request_id=uuid.uuid4().hex, journal=Journal(trace))
+    exchange.journal.describe(request_id=exchange.request_id)
+    return exchange
 
 
 async def _feedback(server: Server, request: Request, exchange: Exchange) -> Response:

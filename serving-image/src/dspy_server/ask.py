@@ -87,6 +87,7 @@ async def check(server: Server, request: Request, exchange: Exchange, inputs: Ma
     choice = _choose(server, snapshot, request, user or exchange.request_id)
     exchange.revision, exchange.track = choice.route.revision, choice.route.track
     exchange.judged = choice.judged
+    exchange.journal.describe(revision=exchange.revision, track=exchange.track)
     try:
         parsed = choice.program.inputs.parse(inputs)
     except schema.InputError as exc:
@@ -98,6 +99,9 @@ async def check(server: Server, request: Request, exchange: Exchange, inputs: Ma
         ) from exc
     deadline = asyncio.get_running_loop().time() + server.config.lm.timeout
     call = Call(deadline, choice.route.revision)
+    exchange.call, exchange.inputs = call, parsed
+    if exchange.journal.trace is not None:
+        call.on_attempt = exchange.journal.trace.note_attempt
     key = server.cache.find_key(choice.route, inputs, user) if choice.judged else None
     return Question(choice, parsed, user, payer, key, call, started)
 
@@ -113,6 +117,7 @@ async def solve(server: Server, question: Question, exchange: Exchange) -> Answe
         exchange.cache = turn.label
         if turn.known is None:
             return await _run(server, question, exchange, turn)
+        exchange.outputs = turn.known.outputs
         _observe(server, question, exchange)
         return answers.build_cached(question.choice, turn.known, exchange.request_id)
 
@@ -127,6 +132,7 @@ async def _run(server: Server, question: Question, exchange: Exchange, turn: Tur
     except ProblemError as problem:
         return _degrade(server, question, exchange, problem, turn.stale)
     outputs = schema.encode_outputs(prediction)
+    exchange.outputs = outputs
     server.cache.keep(question.key, turn, outputs, call.model)
     exchange.cache = CacheLabel.HIT if call.is_cached else exchange.cache
     _observe(server, question, exchange)
@@ -139,8 +145,8 @@ async def _run(server: Server, question: Question, exchange: Exchange, turn: Tur
 def _observe(server: Server, question: Question, exchange: Exchange) -> None:
     """Count the time of an answer, unless it was sent by the override header."""
     if question.choice.judged:
-        labels = (server.metrics.program, exchange.revision, exchange.cache)
-        server.metrics.duration.labels(*labels).observe(time.perf_counter() - question.started)
+        seconds = time.perf_counter() - question.started
+        server.metrics.observe_answer(exchange.revision, exchange.cache, seconds, exchange.trace_id)
 
 
 def _choose(server: Server, snapshot: Snapshot, request: Request, user: str) -> Choice:
@@ -191,13 +197,18 @@ async def _predict(server: Server, question: Question, exchange: Exchange) -> An
     tokens = (REVISION.set(revision), CALL.set(call))
     inflight = server.metrics.inflight.labels(server.metrics.program, revision)
     inflight.inc()
+    queued_at = exchange.journal.now()
     try:
         async with (
             asyncio.timeout_at(call.deadline + GRACE_SECONDS),
             server.admission.slot(call.deadline),
         ):
             hearing = {} if question.listener is None else question.listener.settings
-            with compat.overrides(lm=server.lm, adapter=server.adapter, **hearing):
+            callbacks = compat.watch(exchange.journal)
+            with (
+                exchange.journal.run(queued_at),
+                compat.overrides(lm=server.lm, adapter=server.adapter, callbacks=callbacks, **hearing),
+            ):
                 return await choice.program.answer(question.inputs, server.workers)
     except QueueFullError as exc:
         server.metrics.rejected.labels(server.metrics.program, revision, Rejection.QUEUE).inc()

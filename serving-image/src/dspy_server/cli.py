@@ -19,6 +19,7 @@ from typing import Final
 from dspy_server import artifact, eval_command, logs
 from dspy_server.contract import Track
 from dspy_server.errors import LoadError, SettingsError
+from dspy_server.redact import Redactor
 from dspy_server.routes import FULL_WEIGHT, Route, Table
 from dspy_server.settings import Settings, get_environment, load_settings
 
@@ -77,7 +78,8 @@ def _serve(options: argparse.Namespace) -> int:
         module = options.module or settings.config.module
         build_table = functools.partial(_build_table, settings, module, options.artifact)
         build_table(1)  # what is wrong is said before anything starts
-    logs.configure(settings.config.serving.logs.level, program=settings.process.program)
+    wanted = settings.config.serving.logs
+    logs.configure(wanted.level, program=settings.process.program, redactor=Redactor(wanted.redact))
     asyncio.run(lifecycle.serve(settings, build_table))
     return OK
 

@@ -8,7 +8,7 @@ over to the loop), so there is one implementation, one pool of connections and o
 
 import asyncio
 import random
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from contextvars import ContextVar
@@ -51,6 +51,7 @@ class Call:
         revision: whose request it is; its calls of a model are cached for this revision only, without one not at all.
         hits: calls of a model that a cache answered.
         handovers: what its worker threads wait for.
+        on_attempt: told of each call on the wire: model, status, tokens.
     """
 
     deadline: float
@@ -62,9 +63,15 @@ class Call:
     last_class: ErrorClass | None = None
     retry_after: float | None = None
     handovers: set[Future[Any]] = field(default_factory=set)
+    on_attempt: Callable[[str, str, Mapping[str, int]], None] | None = None
     usage: dict[str, int] = field(
         default_factory=lambda: dict.fromkeys(("prompt", "completion", "cached", "reasoning"), 0)
     )
+
+    def note(self, model: str, status: str, usage: Mapping[str, int]) -> None:
+        """Tell the request's trace, if it has one, of one call on the wire."""
+        if self.on_attempt is not None:
+            self.on_attempt(model, status, usage)
 
     def abandon(self) -> None:
         """Nobody waits any more. A thread cannot be cancelled: its calls of a model can, and it may begin none."""
@@ -310,6 +317,7 @@ class AsyncFallbackEngine:
             self._metrics.lm_calls.labels(*key, OK).inc()
             self._meter_answer(call, target, receipt.answer, key)
             return
+        call.note(target.model, status, {})
         self._metrics.lm_calls.labels(*key, status).inc()
         if receipt.has_content or status == CANCELLED:  # paid for, and nobody says how much
             self._metrics.unpriced.labels(*key).inc()
@@ -317,7 +325,9 @@ class AsyncFallbackEngine:
     def _meter_answer(self, call: Call, target: LmTarget, answer: Any, key: tuple[str, str, str]) -> None:
         call.last_class = None
         self._meter_cost(target, answer, key)
-        for kind, tokens in compat.get_usage(answer).items():
+        usage = compat.get_usage(answer)
+        call.note(target.model, OK, usage)
+        for kind, tokens in usage.items():
             call.usage[kind] += tokens
             self._metrics.tokens.labels(*key, kind).inc(tokens)
 

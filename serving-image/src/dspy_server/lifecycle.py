@@ -29,6 +29,7 @@ from dspy_server.lm import build_lm
 from dspy_server.lm_cache import LmCache, install_lm_cache, is_wanted
 from dspy_server.metrics import Metrics
 from dspy_server.program import Program
+from dspy_server.redact import Redactor
 from dspy_server.routes import Route, Table
 from dspy_server.scoring import FeedbackBox, Function, Scorer
 from dspy_server.server import Server
@@ -37,6 +38,7 @@ from dspy_server.shared_limits import SharedLimits
 from dspy_server.snapshot import KeeperConfig, RouteKeeper
 from dspy_server.store import Store, build_client
 from dspy_server.targets import LmTarget
+from dspy_server.tracing import Tracer, build_tracer
 from dspy_server.users import UserLimits
 
 VERSION: Final = "0.1.0"
@@ -94,7 +96,10 @@ async def serve(settings: Settings, build_table: Callable[[int], Table] | None =
         build_app(parts.server), process.host, process.port, drain=settings.config.lm.timeout
     )
     scrape = _build_listener(
-        build_metrics_app(parts.server.metrics), process.host, process.metrics_port, drain=1
+        build_metrics_app(parts.server.metrics, has_exemplars=parts.server.tracer is not None),
+        process.host,
+        process.metrics_port,
+        drain=1,
     )
     background = [
         asyncio.create_task(_keep(parts.server.keeper, build_table), name="routes"),
@@ -115,6 +120,8 @@ async def serve(settings: Settings, build_table: Callable[[int], Table] | None =
     if parts.store is not None:
         await parts.store.close()
     parts.server.workers.shutdown(wait=False, cancel_futures=True)
+    if parts.server.tracer is not None:
+        await asyncio.to_thread(parts.server.tracer.close, FLUSH_SECONDS)
     logs.get_logger().info("stopped")
     _raise_first(results)
 
@@ -197,6 +204,7 @@ def build_parts(settings: Settings) -> Parts:
         workers=ThreadPoolExecutor(limits.concurrency, thread_name_prefix="program"),
         version=_build_version(settings) | {"userLimits": users.kept_by, "answerCache": cache.scope},
         admin_token=process.admin_token,
+        tracer=_build_tracer(settings),
     )
     lm_hash = targets.get_lm_hash(config.lm)
     return Parts(
@@ -204,6 +212,18 @@ def build_parts(settings: Settings) -> Parts:
         lms,
         install_lm_cache(config.serving.cache, process.cache_dir, lm_hash, metrics, clock),
         shared,
+    )
+
+
+def _build_tracer(settings: Settings) -> Tracer | None:
+    serving = settings.config.serving
+    return build_tracer(
+        serving.tracing.endpoint,
+        serving.tracing.sample,
+        settings.process.program,
+        VERSION,
+        Redactor(serving.logs.redact),
+        has_text=serving.logs.text == "Redacted",
     )
 
 

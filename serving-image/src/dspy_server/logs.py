@@ -1,25 +1,43 @@
-"""One JSON line per event on standard output, and no text of requests, answers or prompts in any of them.
+"""One JSON line per event on standard output; what text there is in one goes through `redact.py`, on a copy.
 
 Loggers of libraries are reduced to where they spoke: their messages may quote inputs.
 """
 
+import functools
+import json
 import logging
 import sys
+from collections.abc import MutableMapping
 from typing import Any, Final, TextIO
 
 import orjson
 import structlog
 
+from dspy_server.redact import Redactor
+
 _QUOTING: Final = ("dspy", "litellm", "LiteLLM")
 
 
-def configure(level: str, *, program: str, file: TextIO = sys.stdout) -> None:
+STRUCTURAL: Final = frozenset(
+    {
+        "event", "level", "timestamp", "program", "request_id", "trace_id", "revision", "track", "judged", "route",
+        "status", "class", "error_class", "code", "cache", "seconds", "modules", "model", "lm_calls", "tokens",
+        "sha256", "generation", "logger", "line", "where", "error", "exception",
+    }
+)  # fmt: skip
+"""Fields that the server names itself: an id of digits must not be taken for a phone."""
+
+
+def configure(
+    level: str, *, program: str, redactor: Redactor | None = None, file: TextIO = sys.stdout
+) -> None:
     """Write JSON lines from `level` up to `file`; call once, before the first log."""
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
+            functools.partial(_redact, redactor or Redactor()),
             structlog.processors.JSONRenderer(serializer=_dump),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level]),
@@ -54,5 +72,15 @@ class _Forward(logging.Handler):
         log.log(record.levelno, "library")
 
 
+def _redact(
+    redactor: Redactor, _logger: Any, _method: str, event: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    """A step of structlog's chain: whatever is text in a line, on a copy."""
+    return {name: value if name in STRUCTURAL else redactor.redact(value) for name, value in event.items()}
+
+
 def _dump(value: Any, **_: Any) -> bytes:
-    return orjson.dumps(value, default=str)
+    try:
+        return orjson.dumps(value, default=str, option=orjson.OPT_NON_STR_KEYS)
+    except TypeError:  # half a surrogate pair, which is no UTF-8
+        return json.dumps(value, default=str).encode()

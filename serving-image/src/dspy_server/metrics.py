@@ -20,6 +20,7 @@ from prometheus_client import (
     generate_latest,
 )
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.registry import Collector
 
 from dspy_server import contract
@@ -40,6 +41,8 @@ from dspy_server.contract import (
 disable_created_metrics()  # type: ignore[no-untyped-call]  # prometheus-client left it untyped
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+OPENMETRICS: Final = "application/openmetrics-text"
+OPENMETRICS_CONTENT_TYPE: Final = f"{OPENMETRICS}; version=1.0.0; charset=utf-8"
 DURATION_BUCKETS: Final = tuple(float(f"{0.005 * 24000 ** (k / 45):.4g}") for k in range(46))
 """0.005 s … 120 s, each 25 % above the last: what the judge of p95 can tell apart."""
 SCORE_BUCKETS: Final = tuple(k / 20 for k in range(21))
@@ -270,6 +273,13 @@ class Metrics:
         """The state of each model's breaker now."""
         return self._breakers()
 
+    def observe_answer(
+        self, revision: str, cache: CacheLabel, seconds: float, trace_id: str | None = None
+    ) -> None:
+        """Count one answer's seconds, with its trace as their example."""
+        exemplar = None if trace_id is None else {"trace_id": trace_id}
+        self.duration.labels(self.program, revision, cache).observe(seconds, exemplar)
+
     def add_score(self, revision: str, source: ScoreSource, score: float) -> None:
         """Count one score in [0, 1]."""
         key = (revision, source)
@@ -299,6 +309,10 @@ class Metrics:
     def render(self) -> bytes:
         """All families in Prometheus' text format."""
         return generate_latest(self._registry)
+
+    def render_openmetrics(self) -> bytes:
+        """All families as OpenMetrics: the same, and the exemplars."""
+        return openmetrics.generate_latest(self._registry)  # type: ignore[no-untyped-call,no-any-return]
 
 
 OK: Final = "ok"

@@ -13,6 +13,8 @@ CARD: Final = "[CARD]"
 ID: Final = "[ID]"
 
 _RUN: Final = re.compile(r"\d(?:[ \t\u00a0\u2002-\u200b\u202f\u3000().\-/\u2010-\u2015·]{0,3}\d)*+[Xx]?")
+_ESCAPES: Final = frozenset({"\\n", "\\r", "\\t"})
+"""Line ends of a text that was quoted: no letters."""
 _GROUP: Final = re.compile(r"\d+[Xx]?")
 _CUE: Final = re.compile(
     r"(?:tel|phone|call|mobile|cell|fax|whatsapp|ring|dial|电话|手机|致电|联系)[^\d\n]{0,16}$", re.IGNORECASE
@@ -112,7 +114,8 @@ def _find_longest(text: str, groups: list[tuple[int, int]], first: int, find: _F
 
 def _build_window(text: str, groups: list[tuple[int, int]]) -> _Window:
     start, end = groups[0][0], groups[-1][1]
-    around = text[max(start - 1, 0) : start] + text[end : end + 1]
+    before = text[max(start - 2, 0) : start]
+    around = ("" if before in _ESCAPES else before[-1:]) + text[end : end + 1]
     plain = "".join(text[a:b] for a, b in groups).upper()
     second_end = groups[1][1] if len(groups) > 1 else end
     return _Window(

@@ -30,22 +30,24 @@ _EMAIL: Final = re.compile(
     rf"""(?:(?<![{_LOCAL}])[{_LOCAL}]++|"[^"\n]{{1,64}}")@(?=[{_LETTER}-]++\.)[{_LETTER}-]++(?:\.[{_LETTER}-]++)++"""
 )
 _TOKEN: Final = r"A-Za-z0-9_-"  # noqa: S105 - a class of characters
+_START: Final = r"(?:(?<![A-Za-z0-9])|(?<=\\[nrt]))"
+"""Where a word begins, also behind the `\\n` of a text that was quoted."""
 _KEYS: Final = (
     re.compile(
         r"-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----.*?(?:-----END [A-Z ]{0,40}PRIVATE KEY-----|\Z)", re.DOTALL
     ),
-    re.compile(rf"(?<![{_TOKEN}])eyJ[{_TOKEN}]{{8,}}+\.[{_TOKEN}]{{4,}}+(?:\.[{_TOKEN}]++)*+"),
-    re.compile(rf"(?<![A-Za-z0-9])(?:sk|pk|rk|hf|gsk|xai|r8|pat|key)[-_][{_TOKEN}]{{16,}}+"),
-    re.compile(rf"(?<![A-Za-z0-9])(?:gh[oprsu]_|github_pat_|glpat-|xox[a-z]-|npm_|ya29\.)[{_TOKEN}]{{16,}}+"),
-    re.compile(rf"(?<![A-Za-z0-9])(?:(?:AKIA|ASIA)[0-9A-Z]{{16}}|AIza[{_TOKEN}]{{35}})(?![A-Za-z0-9])"),
+    re.compile(
+        rf"(?:(?<![{_TOKEN}])|(?<=\\[nrt]))eyJ[{_TOKEN}]{{8,}}+\.[{_TOKEN}]{{4,}}+(?:\.[{_TOKEN}]++)*+"
+    ),
+    re.compile(rf"{_START}(?:sk|pk|rk|hf|gsk|xai|r8|pat|key)[-_][{_TOKEN}]{{16,}}+"),
+    re.compile(rf"{_START}(?:gh[oprsu]_|github_pat_|glpat-|xox[a-z]-|npm_|ya29\.)[{_TOKEN}]{{16,}}+"),
+    re.compile(rf"{_START}(?:(?:AKIA|ASIA)[0-9A-Z]{{16}}|AIza[{_TOKEN}]{{35}})(?![A-Za-z0-9])"),
 )
 _NAMED: Final = re.compile(
     r"""((?:api[-_ ]?key|secret|token|passw(?:or)?d|pwd|密码|密钥)["']?\s{0,4}[:=\uff1a]\s{0,4}["']?)[^\s"',;&]{4,}+""",
     re.IGNORECASE,
 )
-_BEARER: Final = re.compile(
-    r"(?<![A-Za-z0-9])((?:bearer|basic)\s{1,4})([A-Za-z0-9._~+/=-]{8,}+)", re.IGNORECASE
-)
+_BEARER: Final = re.compile(rf"{_START}((?:bearer|basic)\s{{1,4}})([A-Za-z0-9._~+/=-]{{8,}}+)", re.IGNORECASE)
 _URL_LOGIN: Final = re.compile(r"(?<=://)[^\s/@]{1,256}@")
 _SHORT: Final = 20
 
@@ -58,7 +60,10 @@ def _redact_bearer(match: re.Match[str]) -> str:
 
 def _redact_email(match: re.Match[str]) -> str:
     """An address; `3@2.50` is a price."""
-    return EMAIL if any(char.isalpha() for char in match[0].rpartition(".")[2]) else match[0]
+    if not any(char.isalpha() for char in match[0].rpartition(".")[2]):
+        return match[0]
+    is_escape = match.string[: match.start()].endswith("\\") and match[0][0] in "nrt"
+    return f"{match[0][0]}{EMAIL}" if is_escape else EMAIL
 
 
 class Redactor:

@@ -5,7 +5,7 @@
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,8 @@ from starlette.requests import Request
 from dspy_server import bodies, logs, problems
 from dspy_server.answer_cache import AnswerCache
 from dspy_server.contract import CacheLabel, ErrorClass, ProblemCode, Rejection
+from dspy_server.engine import Call
+from dspy_server.journal import Journal
 from dspy_server.limits import Admission
 from dspy_server.metrics import Metrics
 from dspy_server.problems import ProblemError
@@ -23,6 +25,7 @@ from dspy_server.scoring import FeedbackBox, Scorer
 from dspy_server.settings import Config
 from dspy_server.shared_limits import SharedLimits
 from dspy_server.snapshot import RouteKeeper
+from dspy_server.tracing import Tracer
 from dspy_server.users import UserLimitError
 
 
@@ -37,6 +40,7 @@ class Server:
         version: the static part of `GET /version`.
         admin_token: file with the token of `/admin/reload`; without it there is no such endpoint.
         build_table: for a server that serves one artifact alone: its table, of a generation; it blocks.
+        tracer: of spans, if any are sent.
         draining: set at SIGTERM; `/ready` then says 503 and connections are closed after each answer.
     """
 
@@ -54,19 +58,67 @@ class Server:
     version: Mapping[str, Any]
     admin_token: Path
     build_table: Callable[[int], Table] | None = None
+    tracer: Tracer | None = None
     draining: bool = False
 
 
 @dataclass
 class Exchange:
-    """One request on its way; what it learns is what its metrics and its log line say."""
+    """One request on its way; what it learns is what its metrics and its log line say.
+
+    Attributes:
+        code: of the problem that it was answered with.
+        cache: where its answer comes from.
+        inputs, outputs: alive; logged only where text is.
+    """
 
     request_id: str
+    journal: Journal = field(default_factory=Journal)
     revision: str = ""
     track: str = ""
     judged: bool = True
     error: ErrorClass | None = None
+    code: ProblemCode | None = None
     cache: CacheLabel = CacheLabel.MISS
+    call: Call | None = None
+    inputs: Mapping[str, Any] | None = None
+    outputs: Mapping[str, Any] | None = None
+
+    @property
+    def trace_id(self) -> str | None:
+        """The id of its trace, if it was sampled."""
+        return None if self.journal.trace is None else self.journal.trace.trace_id
+
+    def describe(self, *, with_text: bool) -> dict[str, Any]:
+        """What its log line says; seconds are rounded to tenths of a millisecond."""
+        journal, call = self.journal, self.call
+        seconds = {
+            "total": journal.total,
+            "queue": journal.queue,
+            "program": journal.program,
+            "lm": journal.lm,
+        }
+        modules = {
+            name: {"calls": timing.calls, "seconds": round(timing.seconds, 4)}
+            for name, timing in journal.modules.items()
+        }
+        text = {"inputs": self.inputs, "outputs": self.outputs} if with_text else {}
+        return {
+            "request_id": self.request_id,
+            "trace_id": self.trace_id,
+            "revision": self.revision,
+            "track": self.track,
+            "judged": self.judged,
+            "class": self.error,
+            "code": self.code,
+            "cache": None if call is None else self.cache,
+            "seconds": {name: round(value, 4) for name, value in seconds.items()},
+            "modules": modules,
+            "model": None if call is None else call.model,
+            "lm_calls": 0 if call is None else call.calls,
+            "tokens": {} if call is None else dict(call.usage),
+            **text,
+        }
 
 
 async def read_body(server: Server, request: Request) -> Any:
@@ -89,12 +141,16 @@ def get_origin(error: BaseException) -> str:
 
 def get_problem(server: Server, exchange: Exchange, error: Exception) -> ProblemError:
     """What a client is told of an error; a refused user is counted, what nobody expected is logged."""
-    if isinstance(error, ProblemError):
-        return error
-    if isinstance(error, UserLimitError):
-        return _refuse_user(server, exchange, error)
-    logs.get_logger().error("unexpected", error=type(error).__name__, where=get_origin(error))
-    return problems.build_program_problem(ErrorClass.INTERNAL)
+    match error:
+        case ProblemError():
+            problem = error
+        case UserLimitError():
+            problem = _refuse_user(server, exchange, error)
+        case _:
+            logs.get_logger().error("unexpected", error=type(error).__name__, where=get_origin(error))
+            problem = problems.build_program_problem(ErrorClass.INTERNAL)
+    exchange.code = problem.code
+    return problem
 
 
 def _refuse_user(server: Server, exchange: Exchange, error: UserLimitError) -> ProblemError:

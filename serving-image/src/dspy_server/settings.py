@@ -183,7 +183,7 @@ class Logs(Section):
 class Tracing(Section):
     """`spec.serving.tracing`."""
 
-    endpoint: str = ""
+    endpoint: str = Field(default="", pattern=r"^$|^https?://[^\s/]\S*$")
     sample: Fraction = 0.1
 
 
@@ -262,8 +262,6 @@ _WITHOUT_EFFECT: Final = {
     "serving.artifact_lm": "LM settings of artifacts are always dropped yet",
     "serving.warmup": "programs are always warmed up with a stub yet",
     "serving.capture": "nothing is captured yet",
-    "serving.tracing": "no spans are sent yet",
-    "serving.logs.text": "logs never hold text yet",
     "scoring.judge": "there is no judge yet",
     "scoring.per_user_interval": "every sampled answer is scored yet",
 }

@@ -44,6 +44,8 @@ async def run(
     if parts.store is not None:
         await parts.store.close()
     server.workers.shutdown()
+    if server.tracer is not None:
+        server.tracer.close(10)
 
 
 def build_lm(base_url: str, model: str, *fallbacks: str, timeout: str = "5s") -> dict[str, Any]:

@@ -10,6 +10,7 @@ os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
 os.environ.setdefault("DSPY_CACHEDIR", "/tmp/dspy-cache")  # noqa: S108 - DSPy itself writes nothing there: its caches are off
 
 from dspy_server.compat.caching import install_cache, is_record
+from dspy_server.compat.callbacks import Step, StepKind, watch
 from dspy_server.compat.engines import (
     AsyncEngine,
     build_engine,
@@ -68,6 +69,8 @@ __all__ = [
     "CountingChatAdapter",
     "EngineError",
     "FieldListener",
+    "Step",
+    "StepKind",
     "StreamCutError",
     "StubEngine",
     "build_breaker_open",
@@ -102,4 +105,5 @@ __all__ = [
     "overrides",
     "retarget",
     "warm_up",
+    "watch",
 ]
