@@ -6,6 +6,7 @@ The server that is measured has core 0 for itself; the clients and the constant 
 import argparse
 import asyncio
 import os
+import shutil
 import signal
 import sys
 import tempfile
@@ -14,11 +15,12 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from bench.server import scenarios
-from bench.server.load import ask_new
+from bench.server.load import ask_new, ask_same
 from bench.server.pods import open_pod
 from bench.server.processes import OTHER_CORE, Served, find_port, start
 from bench.server.report import Results, print_profile, print_report, write_report
 from bench.server.scenarios import Cost
+from tests.cluster.debian import install_packages
 
 BUILD = Path("build/bench")
 REFERENCES = ("noop", "litellm", "default", "catalogue")
@@ -60,17 +62,33 @@ def measure_costs(root: Path, provider: str, rounds: int, seconds: float) -> dic
     """CPU a request of all servers, one after the other, again and again."""
     costs: dict[str, list[Cost]] = {}
     with ExitStack() as stack:
-        servers = [start_reference(root, name, provider) for name in REFERENCES]
-        for name, programs in (("miss", 1), ("two programs", 2)):
-            servers.append(open_pod(root / name, provider, programs=programs).start(name))
-        for served in servers:
+        redis = start_redis(root, stack)
+        servers = [(name, start_reference(root, name, provider)) for name in REFERENCES]
+        one, two = (
+            open_pod(root / name, provider, programs=programs, redis=redis).start(name)
+            for name, programs in (("one", 1), ("two", 2))
+        )
+        servers += [("miss", one), ("hit", one), ("two programs", two)]
+        for served in {served for _, served in servers}:
             stack.callback(served.end)
         for _ in range(rounds):
-            for served in servers:
-                cost = asyncio.run(scenarios.measure_cost(served, ask_new(), seconds))
-                costs.setdefault(served.name, []).append(cost)
-                say(f"{served.name}: {cost.cpu_ms:.2f} CPU ms a request")
+            for name, served in servers:
+                build = ask_same if name == "hit" else ask_new()
+                cost = asyncio.run(scenarios.measure_cost(served, build, seconds))
+                costs.setdefault(name, []).append(cost)
+                say(f"{name}: {cost.cpu_ms:.2f} CPU ms a request")
     return costs
+
+
+def start_redis(root: Path, stack: ExitStack) -> str:
+    """A real Redis, from Debian's package; its address."""
+    if shutil.which("redis-server") is None:
+        install_packages(["redis-server"])
+    port = find_port()
+    command = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+    log, program = root / "redis.log", "redis-server"
+    stack.callback(start("redis", command, port, core=OTHER_CORE, program=program, log=log).end)
+    return f"redis://127.0.0.1:{port}/0"
 
 
 def start_reference(root: Path, name: str, provider: str) -> Served:

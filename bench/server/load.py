@@ -45,6 +45,11 @@ def ask_new(size: int = 80) -> Callable[[], str]:
     return lambda: build_ticket(next(NUMBERS), size)
 
 
+def ask_same() -> str:
+    """A question that everybody asks."""
+    return build_ticket(0)
+
+
 async def ask_closed(
     url: str, build: Callable[[], str], *, clients: int, seconds: float = 0.0, requests: int = 0
 ) -> Answers:

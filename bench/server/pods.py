@@ -22,6 +22,7 @@ class Pod:
 
     root: Path
     provider: str
+    redis: str = ""
     generation: int = 0
     shas: dict[int, str] = field(default_factory=dict)
 
@@ -84,6 +85,7 @@ class Pod:
             "DSPY_SOURCE": str(self.root / "source"),
             "DSPY_LM_KEY_0": KEY,
             "DSPY_LM_KEY_1": KEY,
+            "DSPY_REDIS_URL": self.redis,
             "DSPY_HOST": "127.0.0.1",
             "DSPY_PORT": str(port),
             "DSPY_METRICS_PORT": str(metrics),
@@ -92,10 +94,10 @@ class Pod:
         return start(name, list(command), port, env=env, probe="/ready", log=self.root / f"{name}.log")
 
 
-def open_pod(root: Path, provider: str, *, programs: int = 1) -> Pod:
-    """Folders with one program at 100 %, or two at 50 % each."""
+def open_pod(root: Path, provider: str, *, programs: int = 1, redis: str = "") -> Pod:
+    """Folders with one program at 100 %, or two at 50 % each; `redis` is the address of one."""
     root.mkdir(parents=True)
-    pod = Pod(root, provider)
+    pod = Pod(root, provider, redis)
     for slot in range(programs):
         pod.fill_slot(slot)
     pod.write_table(dict.fromkeys(range(programs), 100 // programs))

@@ -68,10 +68,11 @@ def start(
     *,
     env: Mapping[str, str] | None = None,
     core: int = SERVER_CORE,
+    program: str = sys.executable,
     probe: str = "",
     log: Path,
 ) -> Served:
-    """Start a Python process pinned to a core and wait until `probe`, or its port, answers.
+    """Start a process pinned to a core and wait until `probe`, or its port, answers.
 
     Raises:
         RuntimeError: it did not; with the end of its log.
@@ -79,7 +80,7 @@ def start(
     began = time.monotonic()
     with log.open("wb") as out:
         process = subprocess.Popen(
-            [sys.executable, *command],
+            [program, *command],
             env=os.environ | (env or {}),
             stdout=out,
             stderr=subprocess.STDOUT,
