@@ -111,6 +111,8 @@ class Plan:
     queue: bool = False
     brief: bool = False
     """One judged step instead of two, and half the time for it."""
+    remote: bool = False
+    """The artifacts lie in a bucket instead of in ConfigMaps."""
 
     @property
     def min_duration(self) -> float:

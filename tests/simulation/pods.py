@@ -15,7 +15,7 @@ from tests.simulation.weather import Weather
 from dspy_operator.api import names
 from dspy_operator.api.names import Label, Metric, ProgramState, ScoreSource
 from dspy_operator.kube.resources import CONFIGMAPS, PODS
-from dspy_operator.manifests.archive import digest_content, find_content
+from dspy_operator.manifests.archive import find_digest
 from dspy_operator.manifests.routes import Route, Table, parse_routes
 from dspy_operator.metrics.readings import CounterKey, PodReading
 
@@ -169,10 +169,10 @@ class Kubelet:
         if pod.states.get(route.revision) in {ProgramState.LOADED, ProgramState.LOADING}:
             return
         slots = {names.slot_path(n): names.slot_name(pod.owner, n) for n in range(names.SLOTS)}
-        content = find_content(pod.mounted.get(slots.get(route.path, ""), {}))
-        if content is None:
+        digest = find_digest(pod.mounted.get(slots.get(route.path, ""), {}))
+        if digest is None:
             pod.states[route.revision] = ProgramState.WAITING
-        elif digest_content(content) != route.sha256:
+        elif digest != route.sha256:
             pod.states[route.revision] = ProgramState.DIGEST
         elif route.sha256 in self._unfit:
             pod.states[route.revision] = ProgramState.REFUSED

@@ -23,7 +23,7 @@ from dspy_operator.kube.resources import (
     LEASES,
     PODS,
 )
-from dspy_operator.manifests.archive import digest_content, find_content
+from dspy_operator.manifests.archive import find_digest
 from dspy_operator.manifests.owner import Owner
 from dspy_operator.rollout.model import Share, Table
 from dspy_operator.traffic.table import read_table
@@ -168,10 +168,10 @@ class Referee:
 
     def _check_slot(self, change: Change) -> None:
         """W6: nobody may be answering with what is overwritten."""
-        before, after = (find_content(obj) if obj else None for obj in (change.before, change.after))
+        before, after = (find_digest(obj) if obj else None for obj in (change.before, change.after))
         if before is None or before == after:
             return
-        name, digest = change.live["metadata"]["name"], digest_content(before)
+        name, digest = change.live["metadata"]["name"], before
         path = names.slot_path(int(name[-1]))
         users = [pod.name for pod in self._list_pods() if (path, digest) in pod.list_in_use()]
         if users:
@@ -217,8 +217,7 @@ class Referee:
 
     def _get_slot_digest(self, slot: int) -> str:
         found = self.weather.store.find(CONFIGMAPS, NAMESPACE, names.slot_name(NAME, slot))
-        content = find_content(found) if found else None
-        return digest_content(content) if content is not None else ""
+        return (find_digest(found) if found else None) or ""
 
     def _list_pods(self) -> list[Pod]:
         return [pod for pod in self.kubelet.pods.values() if pod.owner == NAME and pod.ready]

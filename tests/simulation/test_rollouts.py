@@ -43,6 +43,14 @@ def test_a_program_that_pods_refuse_gets_nothing() -> None:
     assert list_phases(outcome) == ["Preparing 0", "RollingBack 0", "RolledBack 0"]
 
 
+@pytest.mark.parametrize(("plan", "end"), [(GOOD, "Promoted 100"), (BAD, "RolledBack 0")])
+def test_a_program_in_a_bucket_goes_the_same_way(plan: Plan, end: str) -> None:
+    outcome = run(replace(plan, remote=True))
+    assert outcome.broken == []
+    assert list_phases(outcome) == list_phases(run(plan))
+    assert list_phases(outcome)[-1] == end
+
+
 def test_a_newer_program_supersedes_the_one_on_trial() -> None:
     outcome = run(replace(GOOD, acts=(*BEGINNING, Act(ActKind.APPLY, 20.0, "c"))))
     assert outcome.broken == []
@@ -51,9 +59,10 @@ def test_a_newer_program_supersedes_the_one_on_trial() -> None:
 
 @pytest.mark.parametrize("kind", list(FaultKind))
 def test_each_fault_alone_changes_nothing_in_the_end(kind: FaultKind) -> None:
-    outcome = run(replace(GOOD, faults=(Fault(kind, 13.0, 28.0),)))
-    assert outcome.broken == []
-    assert list_phases(outcome)[-1] == "Promoted 100"
+    for remote in (False, True):
+        outcome = run(replace(GOOD, faults=(Fault(kind, 13.0, 28.0),), remote=remote))
+        assert outcome.broken == []
+        assert list_phases(outcome)[-1] == "Promoted 100"
 
 
 def test_the_same_plan_gives_the_same_trace_and_another_seed_another() -> None:

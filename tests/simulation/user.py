@@ -44,6 +44,12 @@ def get_digest(letter: str) -> str:
     return digest_content(build_artifact(letter).encode())
 
 
+def _build_source(plan: Plan, letter: str) -> Object:
+    if plan.remote:
+        return {"uri": f"s3://models/{letter}.json"}
+    return {"configMap": {"name": f"program-{letter}", "key": "program.json"}}
+
+
 def build_spec(plan: Plan, letter: str) -> Object:
     """A short rollout: 10, 50, 100 % or 50, 100 %, every 5 s a look."""
     least = plan.min_duration
@@ -55,10 +61,7 @@ def build_spec(plan: Plan, letter: str) -> Object:
         "image": "example.org/server:1",
         "program": {
             "module": "triage:Triage",
-            "artifact": {
-                "sha256": get_digest(letter),
-                "configMap": {"name": f"program-{letter}", "key": "program.json"},
-            },
+            "artifact": {"sha256": get_digest(letter), **_build_source(plan, letter)},
         },
         "lm": {"primary": {"model": "openai/gpt-4o-mini"}},
         "strategy": {

@@ -13,8 +13,9 @@ from dspy_server import artifact, buckets, logs
 from dspy_server.contract import ProgramState, RouteError, ScoreSource
 from dspy_server.errors import DigestError, ForbiddenSourceError, LoadError, SourceError, WarmupError
 from dspy_server.metrics import Metrics, RoutesView
-from dspy_server.program import Program, read_artifact
+from dspy_server.program import Program
 from dspy_server.routes import MAX_TABLE_BYTES, Route, Table, TableError, parse_table
+from dspy_server.slots import read_slot
 from dspy_server.uris import is_uri
 
 POLL_SECONDS: Final = 0.1
@@ -83,6 +84,7 @@ class _Entry:
     state: ProgramState = ProgramState.WAITING
     program: Program | None = None
     reasons: tuple[str, ...] = ()
+    is_remote: bool = False
     task: asyncio.Task[None] | None = None
     dropped_at: float | None = None
 
@@ -219,8 +221,7 @@ class RouteKeeper:
     async def _load(self, entry: _Entry) -> None:
         """Wait for the bytes, load them off the loop, settle."""
         try:
-            wait = self._wait_for_fetch if is_uri(entry.route.path) else self._wait_for_slot
-            data = await wait(entry)
+            data = await self._wait_for_bytes(entry)
             entry.state = ProgramState.LOADING
             program = await asyncio.to_thread(self.load, data, entry.route)
         except LoadError as exc:
@@ -233,40 +234,53 @@ class RouteKeeper:
             logs.get_logger().info("program_loaded", revision=program.revision, notes=program.notes)
         self._settle()
 
-    async def _wait_for_slot(self, entry: _Entry) -> bytes:
-        """Volumes are refreshed one by one: other bytes in a slot are waited for, and read again even after that."""
-        deadline = self.clock() + self.config.slot_wait
-        is_late = False
-        while True:
-            try:
-                data = await asyncio.to_thread(read_artifact, Path(entry.route.path))
-                artifact.verify_digest(data, entry.route.sha256)
-            except (SourceError, DigestError) as exc:
-                if not is_late and self.clock() >= deadline:
-                    is_late = True
-                    self._refuse(entry, exc)
-                    self._settle()
-            else:
-                return data
-            await asyncio.sleep(LATE_SLOT_POLL_SECONDS if is_late else SLOT_POLL_SECONDS)
+    async def _wait_for_bytes(self, entry: _Entry) -> bytes:
+        """The bytes of a route's program; what is not there yet is waited for, and read again even after that.
 
-    async def _wait_for_fetch(self, entry: _Entry) -> bytes:
-        """Fetch a remote artifact: what another try cannot change is said at once, the rest after the third."""
+        Volumes are refreshed one by one, so a slot may hold other bytes for a while. Remote sources fail for a while
+        too; what another try cannot change is said at once.
+        """
+        deadline = self.clock() + self.config.slot_wait
         tries = 0
         while True:
             try:
-                data = await self.fetch(entry.route.path)
-                await asyncio.to_thread(artifact.verify_digest, data, entry.route.sha256)
+                return await self._read_bytes(entry)
             except (SourceError, DigestError) as exc:
-                tries += 1
-                is_final = tries >= FETCH_TRIES or isinstance(exc, (ForbiddenSourceError, DigestError))
-                if is_final and exc.reasons != entry.reasons:
-                    tries = FETCH_TRIES
+                tries += entry.is_remote
+                is_final = entry.is_remote and isinstance(exc, (ForbiddenSourceError, DigestError))
+                is_late = is_final or self.clock() >= deadline
+                if is_late and (entry.state, entry.reasons) != (exc.state, exc.reasons):
                     self._refuse(entry, exc)
                     self._settle()
+                elif tries == FETCH_TRIES and not is_late:
+                    self._tell_failure(entry, exc)
+            if entry.is_remote:
+                patient = is_late or tries >= FETCH_TRIES
+                await asyncio.sleep(LATE_FETCH_PAUSE_SECONDS if patient else FETCH_PAUSE_SECONDS)
             else:
-                return data
-            await asyncio.sleep(LATE_FETCH_PAUSE_SECONDS if tries >= FETCH_TRIES else FETCH_PAUSE_SECONDS)
+                await asyncio.sleep(LATE_SLOT_POLL_SECONDS if is_late else SLOT_POLL_SECONDS)
+
+    async def _read_bytes(self, entry: _Entry) -> bytes:
+        """Read the slot, or fetch what the table or the slot refers to."""
+        route, entry.is_remote = entry.route, is_uri(entry.route.path)
+        uri = route.path
+        if not entry.is_remote:
+            content = await asyncio.to_thread(read_slot, Path(route.path))
+            if isinstance(content, bytes):
+                artifact.verify_digest(content, route.sha256)
+                return content
+            if content.sha256 != route.sha256:
+                raise DigestError(f"the slot refers to sha256 {content.sha256}, expected {route.sha256}")
+            uri, entry.is_remote = content.uri, True
+        data = await self.fetch(uri)
+        await asyncio.to_thread(artifact.verify_digest, data, route.sha256)
+        return data
+
+    def _tell_failure(self, entry: _Entry, error: LoadError) -> None:
+        """The source does not answer, but may yet: say why the program waits."""
+        entry.reasons = error.reasons
+        self._count(error.reason, entry.route.revision)
+        logs.get_logger().warning("program_not_fetched", revision=entry.route.revision, reasons=error.reasons)
 
     def _refuse(self, entry: _Entry, error: LoadError) -> None:
         entry.state, entry.reasons = error.state, error.reasons

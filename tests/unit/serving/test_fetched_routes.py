@@ -1,19 +1,23 @@
 """Routes whose program lies elsewhere: the keeper fetches, says at once what is final, and never delays weights."""
 
 import asyncio
+import json
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.unit.serving.worlds import WORKLOAD, Clock, World, get_stub_adapter, until
+from tests.unit.serving.worlds import WORKLOAD, Clock, World, get_stub_adapter, refresh_volume, until
 
 from dspy_server import snapshot as snapshot_module
-from dspy_server.contract import ProgramState, RouteError, Track
+from dspy_server.contract import REFERENCE_KEY, ProgramState, RouteError, Track
 from dspy_server.errors import DigestError, ForbiddenSourceError, LoadError, SourceError
 from dspy_server.metrics import Metrics
 from dspy_server.program import Program, load_program
 from dspy_server.routes import Route
+from dspy_server.slots import read_slot
 from dspy_server.snapshot import KeeperConfig, RouteKeeper
 
 URI = "https://models.example.com/triage.json"
@@ -48,6 +52,11 @@ def remote() -> Remote:
     return remote
 
 
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
 @pytest.fixture(autouse=True)
 def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(snapshot_module, "FETCH_PAUSE_SECONDS", 0.001)
@@ -55,7 +64,7 @@ def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def keeper(world: World, remote: Remote) -> RouteKeeper:
+def keeper(world: World, remote: Remote, clock: Clock) -> RouteKeeper:
     def load(data: bytes, route: Route) -> Program:
         return load_program(
             data,
@@ -66,7 +75,7 @@ def keeper(world: World, remote: Remote) -> RouteKeeper:
         )
 
     config = KeeperConfig(world.routes_file, world.programs_root, WORKLOAD, 120.0)
-    return RouteKeeper(config, load, remote.fetch, Metrics("triage"), Clock())
+    return RouteKeeper(config, load, remote.fetch, Metrics("triage"), clock)
 
 
 def split(world: World, weight: int, uri: str = URI, **changes: Any) -> None:
@@ -89,9 +98,8 @@ def get_canary(keeper: RouteKeeper) -> ProgramState | None:
 async def test_a_remote_program_serves(keeper: RouteKeeper, world: World, remote: Remote) -> None:
     remote.answers[URI] = world.slot_path(1).read_bytes()
     split(world, 50)
-    await see(keeper, lambda: get_canary(keeper) is ProgramState.LOADED)
-    assert keeper.current is not None
-    assert sorted(keeper.current.programs) == ["rev0", "rev1"]
+    await see(keeper, lambda: keeper.current is not None and len(keeper.current.programs) == 2)
+    assert get_canary(keeper) is ProgramState.LOADED
     assert remote.asked == [URI]
 
 
@@ -121,28 +129,104 @@ async def test_another_place_of_the_same_program_is_asked_instead(
     keeper: RouteKeeper, world: World, remote: Remote
 ) -> None:
     other = "s3://models/triage.json"
-    remote.answers |= {URI: SourceError("down"), other: world.slot_path(1).read_bytes()}
+    remote.answers |= {URI: ForbiddenSourceError("down"), other: world.slot_path(1).read_bytes()}
     split(world, 10)
     await see(keeper, lambda: get_canary(keeper) is ProgramState.DIGEST)
     split(world, 20, other)
     await see(keeper, lambda: get_canary(keeper) is ProgramState.LOADED)
 
 
+async def test_a_source_that_is_down_is_said_after_three_tries_and_refused_after_two_minutes(
+    keeper: RouteKeeper, world: World, remote: Remote, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(snapshot_module, "LATE_FETCH_PAUSE_SECONDS", 0.001)
+    remote.answers[URI] = SourceError("the server answers 503")
+    split(world, 50)
+    await see(keeper, lambda: len(remote.asked) > 5)
+    assert get_canary(keeper) is ProgramState.WAITING
+    assert keeper.get_reasons()["rev1"] == ("the server answers 503",)
+    clock.now += 121
+    await see(keeper, lambda: get_canary(keeper) is ProgramState.DIGEST)
+    assert keeper.metrics.route_errors.labels("triage", "rev1", RouteError.FETCH)._value.get() == 2
+    remote.answers[URI] = world.slot_path(1).read_bytes()
+    await see(keeper, lambda: get_canary(keeper) is ProgramState.LOADED)
+    assert keeper.get_reasons() == {}
+
+
+async def test_after_three_tries_a_source_is_left_alone_for_a_while(
+    keeper: RouteKeeper, world: World, remote: Remote
+) -> None:
+    remote.answers[URI] = SourceError("the server answers 404")
+    split(world, 50)
+    await see(keeper, lambda: bool(keeper.get_reasons()))
+    for _ in range(50):
+        await asyncio.sleep(0)
+    assert len(remote.asked) == 3
+
+
+def refer(world: World, slot: int, sha256: str, uri: str = URI) -> None:
+    """What the operator puts into a slot for an artifact with a URI."""
+    folder = world.slot_path(slot).parent
+    shutil.rmtree(folder, ignore_errors=True)
+    refresh_volume(folder, {REFERENCE_KEY: json.dumps({"sha256": sha256, "uri": uri}).encode()})
+
+
+async def test_a_slot_may_refer_to_where_its_program_lies(
+    keeper: RouteKeeper, world: World, remote: Remote
+) -> None:
+    remote.answers[URI] = world.slot_path(1).read_bytes()
+    refer(world, 1, world.shas[1])
+    world.split(50)
+    await see(keeper, lambda: get_canary(keeper) is ProgramState.LOADED)
+    assert remote.asked == [URI]
+
+
+async def test_a_slot_that_still_refers_to_another_program_is_waited_for(
+    keeper: RouteKeeper, world: World, remote: Remote, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(snapshot_module, "SLOT_POLL_SECONDS", 0.001)
+    remote.answers[URI] = world.slot_path(1).read_bytes()
+    refer(world, 1, "0" * 64, "https://old.example.com/p.json")
+    world.split(50)
+    await see(keeper, lambda: keeper.current is not None)
+    assert (get_canary(keeper), remote.asked) == (ProgramState.WAITING, [])
+    refer(world, 1, world.shas[1])
+    await see(keeper, lambda: get_canary(keeper) is ProgramState.LOADED)
+
+
+async def test_a_corrected_reference_is_followed_without_a_new_table(
+    keeper: RouteKeeper, world: World, remote: Remote, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(snapshot_module, "LATE_FETCH_PAUSE_SECONDS", 0.001)
+    remote.answers |= {URI: world.slot_path(1).read_bytes(), "s3://typo/p": ForbiddenSourceError("no")}
+    refer(world, 1, world.shas[1], "s3://typo/p")
+    world.split(50)
+    await see(keeper, lambda: get_canary(keeper) is ProgramState.DIGEST)
+    refer(world, 1, world.shas[1])
+    await see(keeper, lambda: get_canary(keeper) is ProgramState.LOADED)
+
+
+@pytest.mark.parametrize("data", [b"", b"[]", b'{"uri": "s3://a/b"}', b"[" * 5000])
+def test_what_is_no_reference_is_an_error(data: bytes, tmp_path: Path) -> None:
+    (tmp_path / REFERENCE_KEY).write_bytes(data)
+    with pytest.raises(SourceError, match="names no program"):
+        read_slot(tmp_path / "program.json")
+
+
 @pytest.mark.parametrize(
-    ("error", "tries", "reason"),
+    ("error", "reason"),
     [
-        (SourceError("not found"), 3, RouteError.FETCH),
-        (ForbiddenSourceError("loopback"), 1, RouteError.FETCH),
-        (DigestError("the layer"), 1, RouteError.DIGEST),
+        (ForbiddenSourceError("loopback"), RouteError.FETCH),
+        (DigestError("the layer"), RouteError.DIGEST),
     ],
 )
 async def test_what_another_try_cannot_change_is_refused_at_once(
-    error: LoadError, tries: int, reason: RouteError, keeper: RouteKeeper, world: World, remote: Remote
+    error: LoadError, reason: RouteError, keeper: RouteKeeper, world: World, remote: Remote
 ) -> None:
     remote.answers[URI] = error
     split(world, 50)
     await see(keeper, lambda: get_canary(keeper) is ProgramState.DIGEST)
-    assert len(remote.asked) == tries
+    assert len(remote.asked) == 1
     assert keeper.get_reasons()["rev1"] == error.reasons
     assert keeper.metrics.route_errors.labels("triage", "rev1", reason)._value.get() == 1
     await see(keeper, lambda: keeper.current is not None)
@@ -158,17 +242,3 @@ async def test_other_bytes_than_the_table_says_are_refused_at_once(
     await see(keeper, lambda: get_canary(keeper) is ProgramState.DIGEST)
     assert len(remote.asked) == 1
     assert world.shas[1] in keeper.get_reasons()["rev1"][0]
-
-
-async def test_a_source_that_comes_back_heals_without_anybody(
-    keeper: RouteKeeper, world: World, remote: Remote, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(snapshot_module, "LATE_FETCH_PAUSE_SECONDS", 0.001)
-    remote.answers[URI] = SourceError("the server answers 404")
-    split(world, 50)
-    await see(keeper, lambda: get_canary(keeper) is ProgramState.DIGEST)
-    await see(keeper, lambda: len(remote.asked) > 5)
-    assert keeper.metrics.route_errors.labels("triage", "rev1", RouteError.FETCH)._value.get() == 1
-    remote.answers[URI] = world.slot_path(1).read_bytes()
-    await see(keeper, lambda: get_canary(keeper) is ProgramState.LOADED)
-    assert keeper.get_reasons() == {}

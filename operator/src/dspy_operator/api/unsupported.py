@@ -9,8 +9,6 @@ from dspy_operator.api.strategy import Canary, Strategy
 def list_unsupported(spec: DeploymentSpec) -> list[str]:
     """The paths of all fields in use that are not carried out yet, such as `spec.traffic.gateway`."""
     found = _list_in_traffic(spec.traffic or Traffic()) + _list_in_strategy(spec.strategy or Strategy())
-    if spec.program.artifact.uri is not None:
-        found.append("spec.program.artifact.uri")
     if _has_judge(spec.scoring or Scoring()):
         found.append("spec.scoring.judge")
     if spec.regression is not None:

@@ -8,6 +8,7 @@ import binascii
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 from dspy_operator.api import names
@@ -16,7 +17,18 @@ from dspy_operator.manifests.owner import CONFIG_MAP, Manifest, Owner, build_chi
 _SUFFIX: Final = ".py"
 
 
-def build_program_copy(owner: Owner, sha256: str, content: bytes) -> Manifest:
+@dataclass(frozen=True)
+class RemoteProgram:
+    """A program that lies elsewhere: the pods fetch it, the operator never does."""
+
+    sha256: str
+    uri: str
+
+
+Content = bytes | RemoteProgram
+
+
+def build_program_copy(owner: Owner, sha256: str, content: Content) -> Manifest:
     """The archive of one artifact."""
     copy = build_child(
         owner,
@@ -38,8 +50,11 @@ def build_source_copy(owner: Owner, sha256: str, files: Mapping[str, str]) -> Ma
     return copy | {"immutable": True, "data": dict(sorted(files.items()))}
 
 
-def build_data(content: bytes) -> Manifest:
+def build_data(content: Content) -> Manifest:
     """A program's bytes as a ConfigMap holds them: text if they are text, so that people can read them."""
+    if isinstance(content, RemoteProgram):
+        text = json.dumps({"sha256": content.sha256, "uri": content.uri}, separators=(",", ":"))
+        return {"data": {names.REFERENCE_KEY: text}}
     try:
         return {"data": {names.PROGRAM_KEY: content.decode("utf-8")}}
     except UnicodeDecodeError:
@@ -58,6 +73,25 @@ def find_content(config_map: Mapping[str, Any], key: str = names.PROGRAM_KEY) ->
         return base64.b64decode(encoded, validate=True)
     except binascii.Error:
         return None
+
+
+def parse_remote(content: bytes | None) -> RemoteProgram | None:
+    """What the bytes below `REFERENCE_KEY` say; None if they are no reference (somebody edited them)."""
+    try:
+        value = json.loads(content or b"")
+        sha256, uri = value["sha256"], value["uri"]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
+    return RemoteProgram(sha256, uri) if isinstance(sha256, str) and isinstance(uri, str) else None
+
+
+def find_digest(config_map: Mapping[str, Any]) -> str | None:
+    """sha256 of the program in one of our own ConfigMaps, or of the one that it refers to."""
+    content = find_content(config_map)
+    if content is not None:
+        return digest_content(content)
+    remote = parse_remote(find_content(config_map, names.REFERENCE_KEY))
+    return remote.sha256 if remote else None
 
 
 def find_files(config_map: Mapping[str, Any]) -> dict[str, str]:

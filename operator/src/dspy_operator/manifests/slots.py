@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dspy_operator.api import names
-from dspy_operator.manifests.archive import build_data, digest_content, find_content
+from dspy_operator.manifests.archive import Content, build_data, find_digest
 from dspy_operator.manifests.owner import CONFIG_MAP, Manifest, Owner, build_child
 
 
@@ -18,12 +18,12 @@ class Filling:
 
     revision: str
     sha256: str
-    content: bytes
+    content: Content
 
 
 @dataclass(frozen=True)
 class Slot:
-    """What a live slot holds: `sha256` is computed from its bytes, empty for none, whatever it claims."""
+    """What a live slot holds: `sha256` is computed from its bytes, or what it refers to; empty for none."""
 
     revision: str
     sha256: str
@@ -43,8 +43,8 @@ def build_slot(owner: Owner, slot: int, epoch: int, filling: Filling | None = No
 
 def parse_slot(config_map: Mapping[str, Any] | None) -> Slot:
     """What a live slot holds; a missing one holds nothing."""
-    content = find_content(config_map) if config_map else None
-    if config_map is None or content is None:
+    digest = find_digest(config_map) if config_map else None
+    if config_map is None or digest is None:
         return Slot("", "")
     annotations = config_map.get("metadata", {}).get("annotations") or {}
-    return Slot(str(annotations.get(names.ANNOTATION_REVISION, "")), digest_content(content))
+    return Slot(str(annotations.get(names.ANNOTATION_REVISION, "")), digest)

@@ -38,7 +38,8 @@ class Workload:
     """What the pods of one workload are made of.
 
     `lm`, `serving` and `scoring` are parts of the spec as plain JSON. `source` is the name of the ConfigMap
-    with the code, None if the image has it. `replicas` None leaves the number to whoever set it.
+    with the code, None if the image has it; `pull_secret` that of the Secret for remote artifacts. `replicas` None
+    leaves the number to whoever set it.
     """
 
     owner: Owner
@@ -49,6 +50,7 @@ class Workload:
     timeout: timedelta
     replicas: int | None
     source: str | None = None
+    pull_secret: str | None = None
     serving: Mapping[str, Any] = field(default_factory=dict)
     scoring: Mapping[str, Any] = field(default_factory=dict)
     pod_template: Mapping[str, Any] = field(default_factory=dict)
@@ -183,6 +185,13 @@ def _build_volumes(workload: Workload) -> list[Manifest]:
             "defaultMode": SECRET_FILE_MODE,
         }
         volumes.append({"name": ADMIN_VOLUME, "secret": secret})
+    if workload.pull_secret:
+        secret = {
+            "secretName": workload.pull_secret,
+            "optional": True,
+            "defaultMode": SECRET_FILE_MODE,
+        }
+        volumes.append({"name": "pull", "secret": secret})
     return volumes
 
 
@@ -199,6 +208,8 @@ def _build_mounts(workload: Workload) -> list[Manifest]:
         mounts.append({"name": "source", "mountPath": names.SOURCE_DIR, "readOnly": True})
     if _find_admin_token(workload):
         mounts.append({"name": ADMIN_VOLUME, "mountPath": names.ADMIN_DIR, "readOnly": True})
+    if workload.pull_secret:
+        mounts.append({"name": "pull", "mountPath": names.PULL_DIR, "readOnly": True})
     return mounts
 
 

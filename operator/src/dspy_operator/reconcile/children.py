@@ -103,6 +103,7 @@ def build_workload(snapshot: Snapshot, record: RevisionRecord) -> Manifest:
         timeout=parse_duration(timeout) if timeout else _get_timeout(snapshot),
         replicas=None,
         source=names.source_name(snapshot.owner.name, record.source_digest) if record.source_digest else None,
+        pull_secret=(wire["program"]["artifact"].get("pullSecret") or {}).get("name"),
         serving=wire.get("serving") or {},
         scoring=wire.get("scoring") or {},
         pod_template=revision.replace_template_part(template, record.template),

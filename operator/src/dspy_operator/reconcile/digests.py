@@ -4,10 +4,18 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any, Final
 
-from dspy_operator.api.names import PROGRAM_KEY
+from dspy_operator.api.names import PROGRAM_KEY, REFERENCE_KEY
 from dspy_operator.kube.client import Client
 from dspy_operator.kube.resources import CONFIGMAPS
-from dspy_operator.manifests.archive import digest_content, digest_files, find_content, find_files
+from dspy_operator.manifests.archive import (
+    Content,
+    RemoteProgram,
+    digest_content,
+    digest_files,
+    find_content,
+    find_files,
+    parse_remote,
+)
 
 KEPT: Final = 4096
 
@@ -23,6 +31,16 @@ class Digests:
         """sha256 of the bytes below a key; None if the key, or by now the object, is not there."""
         return await self._find(metadata, key)
 
+    async def find_program(self, metadata: Mapping[str, Any], wanted: RemoteProgram | None) -> str | None:
+        """sha256 of the program in one of our own ConfigMaps; None too if it refers to another place than `wanted`."""
+        digest = await self.find_content(metadata)
+        if digest is not None:
+            return digest
+        reference = parse_remote((await self._find(metadata, REFERENCE_KEY) or "").encode())
+        if reference is None or (wanted and wanted.sha256 == reference.sha256 and wanted != reference):
+            return None
+        return reference.sha256
+
     async def find_files(self, metadata: Mapping[str, Any]) -> str | None:
         """sha256 of the code in it; None without any `*.py` key."""
         return await self._find(metadata, "")
@@ -32,6 +50,15 @@ class Digests:
         found = await self._client.find(CONFIGMAPS, namespace, name)
         content = find_content(found, key) if found else None
         return content if content is not None and digest_content(content) == sha256 else None
+
+    async def read_program(self, namespace: str, name: str, sha256: str) -> Content | None:
+        """The program in one of our own ConfigMaps, or where it lies, if that has this digest."""
+        found = await self._client.find(CONFIGMAPS, namespace, name)
+        content = find_content(found) if found else None
+        if content is not None:
+            return content if digest_content(content) == sha256 else None
+        reference = parse_remote(find_content(found, REFERENCE_KEY)) if found else None
+        return reference if reference is not None and reference.sha256 == sha256 else None
 
     async def read_files(self, namespace: str, name: str, sha256: str) -> dict[str, str] | None:
         """The code of a ConfigMap, if it is there and has this digest."""
@@ -58,4 +85,6 @@ def _digest(config_map: Mapping[str, Any], key: str) -> str | None:
     if not key:
         return digest_files(find_files(config_map)) or None
     content = find_content(config_map, key)
-    return None if content is None else digest_content(content)
+    if content is None:
+        return None
+    return content.decode() if key == REFERENCE_KEY else digest_content(content)

@@ -17,7 +17,7 @@ PRESUMED_AFTER = 120.0
 _REFUSED = {
     ProgramState.DIGEST: (
         Reason.DIGEST_MISMATCH,
-        "the bytes in the pods do not have the digest that the spec names",
+        "a pod got no bytes with the digest that the spec names; see the pod's log",
     ),
     ProgramState.REFUSED: (
         Reason.ARTIFACT_REFUSED,

@@ -1,4 +1,7 @@
-"""Where the bytes of programs and code come from: the archive first, else the user's ConfigMap, else a slot."""
+"""Where programs and code come from: the archive first, else the user's ConfigMap, else a slot.
+
+An artifact with a URI is not fetched here: what goes into archive and slot is where it lies, and the pods fetch it.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Protocol
@@ -6,6 +9,7 @@ from typing import Protocol
 from dspy_operator.api import names
 from dspy_operator.api.names import ScoreSource
 from dspy_operator.errors import Transient
+from dspy_operator.manifests.archive import Content, RemoteProgram
 from dspy_operator.metrics.readings import ProgramKey
 from dspy_operator.reconcile.digests import Digests
 from dspy_operator.reconcile.snapshot import Snapshot
@@ -33,22 +37,30 @@ class Programs:
         self._digests = digests
         self._history = history
 
-    async def get_content(self, snapshot: Snapshot, sha256: str) -> bytes:
-        """The bytes of a program.
+    async def get_content(self, snapshot: Snapshot, sha256: str) -> Content:
+        """The bytes of a program, or where they lie.
 
         Raises:
             Transient: they are nowhere (any more).
         """
-        owner = snapshot.owner
-        places = [(names.program_name(owner.name, sha256), names.PROGRAM_KEY)]
-        if snapshot.artifact.digest == sha256:
-            places.append((snapshot.artifact.name, snapshot.artifact.key))
-        slots = (slot for slot, digest in enumerate(snapshot.slots) if digest == sha256)
-        places += [(names.slot_name(owner.name, slot), names.PROGRAM_KEY) for slot in slots]
-        for name, key in places:
-            content = await self._digests.read_content(owner.namespace, name, key, sha256)
+        owner, artifact = snapshot.owner, snapshot.artifact
+        if artifact.uri and artifact.digest == sha256:
+            return RemoteProgram(sha256, artifact.uri)
+        archived = await self._digests.read_program(
+            owner.namespace, names.program_name(owner.name, sha256), sha256
+        )
+        if archived is not None:
+            return archived
+        if artifact.digest == sha256:
+            content = await self._digests.read_content(owner.namespace, artifact.name, artifact.key, sha256)
             if content is not None:
                 return content
+        for slot in (slot for slot, digest in enumerate(snapshot.slots) if digest == sha256):
+            held = await self._digests.read_program(
+                owner.namespace, names.slot_name(owner.name, slot), sha256
+            )
+            if held is not None:
+                return held
         raise Transient(f"program {names.short_digest(sha256)} is in no ConfigMap any more")
 
     async def get_source(self, snapshot: Snapshot, digest: str) -> dict[str, str]:

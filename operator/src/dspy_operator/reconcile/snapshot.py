@@ -22,6 +22,7 @@ from dspy_operator.kube.resources import (
     PODS,
     SERVICES,
 )
+from dspy_operator.manifests.archive import RemoteProgram
 from dspy_operator.manifests.owner import Owner, build_labels, is_owned
 from dspy_operator.manifests.revisions import RevisionRecord, parse_revision
 from dspy_operator.reconcile.digests import Digests
@@ -32,11 +33,15 @@ Object = dict[str, Any]
 
 @dataclass(frozen=True)
 class Input:
-    """A ConfigMap of the user's: digest of the artifact or of the code in it, None if it is not there."""
+    """A ConfigMap of the user's: digest of the artifact or of the code in it, None if it is not there.
+
+    Of an artifact that lies elsewhere `uri` says where, and the digest is what the spec says: the pods check it.
+    """
 
     name: str = ""
     key: str = ""
     digest: str | None = None
+    uri: str = ""
 
 
 @dataclass(frozen=True)
@@ -135,7 +140,7 @@ class Reader:
             service=service,
             budget=budget,
             pods=tuple(_slim_pod(pod) for pod in pods if not pod["metadata"].get("deletionTimestamp")),
-            slots=await self._read_slots(owner, owned),
+            slots=await self._read_slots(owner, owned, seen.parsed),
             taken=tuple(f"{obj['kind']} {obj['metadata']['name']}" for obj in loose),
         )
 
@@ -168,15 +173,23 @@ class Reader:
         found = await self._client.list_(DSPYROLLOUTS, owner.namespace, labels=labels)
         return tuple(obj for obj in found if is_owned(obj, owner))
 
-    async def _read_slots(self, owner: Owner, owned: Mapping[str, Object]) -> tuple[str, ...]:
+    async def _read_slots(
+        self, owner: Owner, owned: Mapping[str, Object], parsed: DSPyDeployment | None
+    ) -> tuple[str, ...]:
+        """A slot that refers to another place than the spec does for the same program counts as empty: to be filled."""
+        artifact = parsed.spec.program.artifact if parsed else None
+        wanted = RemoteProgram(artifact.sha256, artifact.uri or "") if artifact else None
         slots = [owned.get(names.slot_name(owner.name, slot)) for slot in range(names.SLOTS)]
         digests = await asyncio.gather(
-            *(self._digests.find_content(slot) if slot else _nothing() for slot in slots)
+            *(self._digests.find_program(slot, wanted) if slot else _nothing() for slot in slots)
         )
         return tuple(digest or "" for digest in digests)
 
     async def _find_artifact(self, owner: Owner, parsed: DSPyDeployment | None) -> Input:
-        ref = parsed.spec.program.artifact.config_map if parsed else None
+        artifact = parsed.spec.program.artifact if parsed else None
+        if artifact is not None and artifact.uri:
+            return Input(digest=artifact.sha256, uri=artifact.uri)
+        ref = artifact.config_map if artifact else None
         if ref is None:
             return Input()
         found = await self._client.find(CONFIGMAPS, owner.namespace, ref.name, metadata_only=True)

@@ -22,7 +22,6 @@ def test_all_that_is_missing_is_named_at_once() -> None:
         ("spec.traffic.canaryReplicas", 3, "spec.traffic.canaryReplicas"),
         ("spec.strategy.blueGreen", {}, "spec.strategy.blueGreen"),
         ("spec.scoring.judge", {"module": "a:b"}, "spec.scoring.judge"),
-        ("spec.program.artifact.uri", "s3://bucket/program.json", "spec.program.artifact.uri"),
         (
             "spec.strategy.canary.analysis.metrics",
             [{"name": "cost", "type": "CostPerRequest"}],

@@ -148,6 +148,15 @@ def test_the_admin_token_is_mounted_as_a_file_where_there_is_one() -> None:
         assert "admin-token" not in {volume["name"] for volume in pod_of(without)["volumes"]}
 
 
+def test_a_pull_secret_is_mounted_for_the_server_and_may_come_later() -> None:
+    workload = replace(WORKLOAD, pull_secret="registry")
+    [mount] = [m for m in server_of(workload)["volumeMounts"] if m["name"] == "pull"]
+    assert mount == {"name": "pull", "mountPath": "/etc/dspy/pull", "readOnly": True}
+    volumes = {volume["name"]: volume for volume in pod_of(workload)["volumes"]}
+    assert volumes["pull"]["secret"] == {"secretName": "registry", "optional": True, "defaultMode": 0o440}
+    assert "pull" not in {volume["name"] for volume in pod_of(WORKLOAD)["volumes"]}
+
+
 def test_pods_have_time_to_finish_their_longest_request() -> None:
     assert pod_of(WORKLOAD)["terminationGracePeriodSeconds"] == 46
     assert "lifecycle" not in server_of(WORKLOAD)
