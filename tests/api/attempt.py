@@ -353,9 +353,9 @@ async def open_attempt(kubeconfig: Path) -> AsyncIterator[Attempt]:
     prometheus = Prometheus(clock)
     sampler, leads = StillSampler(prometheus), Leads()
     ports: Any = Ports(client, prometheus, leads, Silent(), Telemetry())  # type: ignore[arg-type]  # a fake
-    reconciler = build_reconciler(ports, OperatorSettings())
-    worklist = Worklist(time.monotonic, lambda: 0.0)
-    changed: Any = {"sampler": sampler, "clock": clock, "worklist": worklist}
+    reconciler = build_reconciler(ports, OperatorSettings(), monotonic=time.monotonic, jitter=lambda: 0.0)
+    worklist = reconciler._parts.worklist
+    changed: Any = {"sampler": sampler, "clock": clock}
     reconciler._parts = replace(reconciler._parts, **changed)
     key = (f"attempt-{uuid.uuid4().hex[:8]}", "triage")
     working = asyncio.create_task(reconciler.work())

@@ -6,10 +6,7 @@ Called by `run.py`. What happens to a request on its way is here too.
 import asyncio
 import contextlib
 from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
-from unittest.mock import patch
 
 from tests.simulation.answers import Answer, fail
 from tests.simulation.client import SimClient
@@ -23,9 +20,7 @@ from dspy_operator.handlers.watch import CHILDREN
 from dspy_operator.kube.client import Call
 from dspy_operator.kube.lease import Elector
 from dspy_operator.kube.resources import DSPYDEPLOYMENTS, LEASES
-from dspy_operator.reconcile import assembly
 from dspy_operator.reconcile.assembly import Ports, build_reconciler
-from dspy_operator.reconcile.clock import ServerClock
 from dspy_operator.reconcile.memory import get_version
 from dspy_operator.settings import OperatorSettings
 from dspy_operator.telemetry import Telemetry
@@ -95,7 +90,12 @@ class Process:
         ports = Ports(
             self.client, cast("PrometheusReader", self._prometheus), self._elector, _Silent(), TELEMETRY
         )
-        self._reconciler = build_reconciler(ports, SETTINGS)
+        self._reconciler = build_reconciler(
+            ports,
+            SETTINGS,
+            monotonic=asyncio.get_running_loop().time,
+            jitter=lambda: self._weather.rng.uniform(0.8, 1.2),
+        )
         self._tasks += [asyncio.ensure_future(work) for _, work in self._reconciler.list_tasks(2)]
         self.list_again()
 
@@ -237,19 +237,6 @@ class _Silent:
         assert type_
         assert reason
         assert note
-
-
-def stand_in(weather: Weather) -> AbstractContextManager[object]:
-    """While this lasts, the operator's own assembly uses the virtual clock and the seeded dice."""
-    loop = asyncio.get_running_loop()
-    stack = ExitStack()
-    for name, replaced in {
-        "time": SimpleNamespace(monotonic=loop.time),
-        "random": SimpleNamespace(uniform=weather.rng.uniform),
-        "ServerClock": lambda: ServerClock(loop.time),
-    }.items():
-        stack.enter_context(patch.object(assembly, name, replaced))
-    return stack
 
 
 class Operators:

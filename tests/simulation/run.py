@@ -15,7 +15,7 @@ from tests.simulation.controllers import Controllers
 from tests.simulation.hand import Hand
 from tests.simulation.loop import VirtualLoop
 from tests.simulation.memos import remember
-from tests.simulation.operators import Operators, stand_in
+from tests.simulation.operators import Operators
 from tests.simulation.plan import Fault, FaultKind, Plan
 from tests.simulation.pods import Kubelet
 from tests.simulation.prometheus import SimPrometheus
@@ -101,8 +101,7 @@ async def _live(plan: Plan, loop: VirtualLoop) -> Outcome:
         controllers.notice,
         operators.notice,
     ]
-    with stand_in(weather):
-        return await _unfold(plan, weather, referee, operators, outcome)
+    return await _unfold(plan, weather, referee, operators, outcome)
 
 
 async def _unfold(

@@ -3,8 +3,10 @@
 import asyncio
 import contextlib
 import logging
+import random
 import signal
 import sys
+import time
 from typing import Any
 
 import click
@@ -82,7 +84,8 @@ async def operate(settings: OperatorSettings) -> None:
     try:
         if await _acquire(elector, client, settings, stop):
             ports = Ports(client, prometheus, elector, events, telemetry)
-            await _reconcile(build_reconciler(ports, settings), identity, settings, stop)
+            reconciler = build_reconciler(ports, settings, monotonic=time.monotonic, jitter=_draw_jitter)
+            await _reconcile(reconciler, identity, settings, stop)
     finally:
         await elector.release()
         await events.drain()
@@ -133,6 +136,11 @@ async def _reconcile(
     await asyncio.gather(*done, *pending, return_exceptions=True)
     if failed:
         raise SystemExit(FAILED)
+
+
+def _draw_jitter() -> float:
+    """What failed together is not tried again together."""
+    return random.uniform(0.8, 1.2)  # noqa: S311  no secret
 
 
 def _build_elector(client: Client, identity: str, settings: OperatorSettings) -> Elector:

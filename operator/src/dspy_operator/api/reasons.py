@@ -64,6 +64,7 @@ class Reason(StrEnum):
     NO_SCORE_SOURCE = "NoScoreSource"
     EVIDENCE_MISSING = "EvidenceMissing"
     DEADLINE_NO_DATA = "DeadlineNoData"
+    SCORE_COVERAGE = "ScoreCoverage"
     WEIGHT_NOT_EFFECTIVE = "WeightNotEffective"
 
     # the telemetry

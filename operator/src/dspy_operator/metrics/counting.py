@@ -68,6 +68,16 @@ def count_provider_errors(revision: str, pods: Iterable[Increments]) -> float:
     return total
 
 
+def count_successes(revision: str, pods: Iterable[Increments]) -> float:
+    """Requests whose answers could be scored: successful ones that no cache answered."""
+    return sum(_sum(_fresh(revision, increments)) for increments in pods)
+
+
+def count_fallbacks(revision: str, pods: Iterable[Increments]) -> float:
+    """Requests that were a revision's and that stable answered, as the pod had not loaded it."""
+    return sum(_sum(_of(Metric.ROUTE_FALLBACK, revision, increments)) for increments in pods)
+
+
 def add(counts: Iterable[Counts]) -> Counts:
     """The sum over pods; of histograms the bounds that all have."""
     total = Counts()
@@ -154,11 +164,7 @@ def parse_bound(le: str) -> float:
 
 
 def _count_cost(arm: Arm, increments: Increments) -> Counts | None:
-    asked = {
-        key: value
-        for key, value in _of(DURATION_COUNT, arm.revision, increments).items()
-        if key.get_label(Label.CACHE) != CacheLabel.HIT
-    }
+    asked = _fresh(arm.revision, increments)
     if not asked:
         return None
     cost = _sum(_of(Metric.LM_COST, arm.revision, increments))
@@ -169,6 +175,12 @@ def _count_cost(arm: Arm, increments: Increments) -> Counts | None:
 def _requests(revision: str, increments: Increments) -> Increments:
     answered = _of(Metric.HTTP_REQUESTS, revision, increments)
     return {key: value for key, value in answered.items() if key.get_label(Label.ROUTE) != FEEDBACK}
+
+
+def _fresh(revision: str, increments: Increments) -> Increments:
+    """Successful requests that no cache answered."""
+    asked = _of(DURATION_COUNT, revision, increments)
+    return {key: value for key, value in asked.items() if key.get_label(Label.CACHE) != CacheLabel.HIT}
 
 
 def _of(name: str, revision: str, increments: Increments) -> Increments:

@@ -14,9 +14,11 @@ from dspy_operator.metrics.counting import (
     Arm,
     Increments,
     add,
+    count_fallbacks,
     count_metric,
     count_provider_errors,
     count_requests,
+    count_successes,
 )
 from dspy_operator.metrics.queries import DURATION_COUNT, INFINITY
 from dspy_operator.metrics.readings import CounterKey, PodReading, ProgramKey, Reading
@@ -248,6 +250,8 @@ def _count(bases: Bases, pods: Mapping[str, PodReading], t: float, plan: LookPla
             count_provider_errors(plan.stable, pods_gained),
         ),
         share=plan.share,
+        successes=(count_successes(plan.canary, pods_gained), count_successes(plan.stable, pods_gained)),
+        fallbacks=count_fallbacks(plan.canary, pods_gained),
     )
     return look, dropped
 

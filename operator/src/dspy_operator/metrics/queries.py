@@ -24,6 +24,7 @@ COUNTERS: Final = (
     Metric.HTTP_REQUESTS,
     Metric.PROGRAM_ERRORS,
     Metric.FALLBACKS,
+    Metric.ROUTE_FALLBACK,
     Metric.SCORE_SAMPLES,
     Metric.SCORE_SUM,
     Metric.SCORE_SUMSQ,

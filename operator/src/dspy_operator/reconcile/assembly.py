@@ -1,7 +1,6 @@
 """Puts a reconciler together from its ports."""
 
-import random
-import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from dspy_operator.errors import Transient
@@ -32,11 +31,20 @@ class Ports:
     telemetry: Telemetry
 
 
-def build_reconciler(ports: Ports, settings: OperatorSettings) -> Reconciler:
-    """A reconciler that is not running yet."""
+def build_reconciler(
+    ports: Ports, settings: OperatorSettings, *, monotonic: Callable[[], float], jitter: Callable[[], float]
+) -> Reconciler:
+    """A reconciler that is not running yet.
+
+    Args:
+        ports: the world.
+        settings: of the operator.
+        monotonic: seconds of a clock that never goes back.
+        jitter: a factor around 1 for delays after failures.
+    """
     digests = Digests(ports.client)
-    worklist = Worklist(time.monotonic, lambda: random.uniform(0.8, 1.2))  # noqa: S311  jitter
-    sampler = Sampler(ports.prometheus, worklist.add, tick=settings.look_tick, monotonic=time.monotonic)
+    worklist = Worklist(monotonic, jitter)
+    sampler = Sampler(ports.prometheus, worklist.add, tick=settings.look_tick, monotonic=monotonic)
 
     def check() -> None:
         if not ports.leads.is_valid():
@@ -50,7 +58,7 @@ def build_reconciler(ports: Ports, settings: OperatorSettings) -> Reconciler:
         executor=Executor(ports.client, Programs(digests, ports.prometheus), check),
         reporter=Reporter(ports.events, ports.telemetry),
         worklist=worklist,
-        clock=ServerClock(),
+        clock=ServerClock(monotonic),
         leads=ports.leads,
         server_time=lambda: ports.client.server_time,
     )

@@ -4,7 +4,6 @@
 servers' clocks may differ as well: looks and confirmations bear Prometheus' time and are compared with no other.
 """
 
-import time
 from collections.abc import Callable
 from typing import Final
 
@@ -19,7 +18,7 @@ class ServerClock:
     best one, until it is off by more than `LARGEST_ERROR`.
     """
 
-    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, monotonic: Callable[[], float]) -> None:
         self._monotonic = monotonic
         self._offset: float | None = None
         self._last = 0.0

@@ -1,4 +1,4 @@
-"""What people must hear of once in a step, however long it lasts: no evidence comes, a deadline passed without any.
+"""What people must hear of once in a step, however long it lasts: no evidence, none at a deadline, lopsided scores.
 
 Used by the rules of `attempt` while nothing else is decided; what was said is kept in the attempt's record.
 """
@@ -32,6 +32,10 @@ def _list_troubles(seen: Observation, rollout: Rollout, message: str) -> list[No
     troubles = []
     if _is_blind(seen, rollout):
         troubles.append(Notice(Reason.EVIDENCE_MISSING, message, warning=True))
+    judged = seen.judging.verdict.metrics if seen.judging.verdict else ()
+    lopsided = "; ".join(f"{metric.name}: {metric.coverage}" for metric in judged if metric.coverage)
+    if lopsided:
+        troubles.append(Notice(Reason.SCORE_COVERAGE, lopsided, warning=True))
     verdict = _find_verdict(seen)
     if verdict is not None and verdict.deadline_passed and _is_undecided(verdict):
         step = f"The deadline of step {rollout.record.step} passed without data to decide on"

@@ -15,6 +15,7 @@ from tests.unit.operator.judging.rollouts import (
     REFERENCES,
     SCORE,
     build_config,
+    build_score_look,
 )
 
 from dspy_operator.rollout.judging import (
@@ -160,7 +161,38 @@ def test_a_text_that_is_no_record_is_refused() -> None:
     with pytest.raises(ValueError, match="unknown event"):
         fold(from_text(text.replace("resume", "restart")))
     with pytest.raises(ValueError, match="fields"):
+        State.from_json({"version": 2, "state": [1, 2]})
+
+
+def build_first(record: Record) -> str:
+    """The text as the operator wrote it before looks had answers and fallbacks."""
+    document = json.loads(to_text(record))
+    state = document["checkpoint"]["state"]
+    document["checkpoint"] = {
+        "version": 1,
+        "state": [
+            [metric[:-1] for metric in part] if at == 4 else part for at, part in enumerate(state[:-2])
+        ],
+    }
+    return json.dumps(document)
+
+
+def test_a_record_of_the_version_before_is_read_and_goes_on() -> None:
+    record, _ = run(5, 20)
+    again = from_text(build_first(record))
+    assert again == record
+    look = build_score_look(1e6, 0.7, successes=(20.0, 180.0), share=0.1, fallbacks=3.0)
+    assert fold(append(again, look)) == fold(append(record, look))
+    with pytest.raises(ValueError, match="without metrics"):
         State.from_json({"version": 1, "state": [1, 2]})
+
+
+def test_what_a_look_says_of_answers_and_fallbacks_is_recorded() -> None:
+    look = build_score_look(30, 0.7, successes=(20.0, 180.0), share=0.1, fallbacks=3.0)
+    record = append(start_record(start(CONFIG, REFERENCES, 0)), look)
+    assert [event for event, _, _ in replay(from_text(to_text(record)))] == [look]
+    state = fold(record)
+    assert (state.successes, state.fallbacks, state.metrics[0].scored) == ((20.0, 180.0), 3.0, (20.0, 180.0))
 
 
 def test_a_reference_and_its_source_survive_json() -> None:

@@ -92,7 +92,15 @@ def test_a_wrong_split_holds_whatever_the_evidence_and_says_why(weights: tuple[f
     verdict = judge_until(state, list_looks(0.2), 60)
     assert (verdict.action, verdict.reason) == (Action.HOLD, Reason.SAMPLE_RATIO_MISMATCH)
     assert "the canary got 20.0 % of 12 000 requests instead of 10 %" in verdict.message
-    assert "dspy_route_fallback_total" in verdict.message
+    assert "dspy_route_fallback_total: none of its requests went to stable" in verdict.message
+
+
+def test_a_canary_whose_requests_went_to_stable_holds_with_the_number_of_them() -> None:
+    state = start_rollout(build_config(SCORE, min_duration=600))
+    looks = (replace(look, fallbacks=11.0) for look in list_looks(0.045))
+    verdict = judge_until(state, looks, 60)
+    assert verdict.reason is Reason.SAMPLE_RATIO_MISMATCH
+    assert "dspy_route_fallback_total: 660 of its requests went to stable" in verdict.message
 
 
 def test_requests_of_users_hold_too_after_ten_times_as_many() -> None:

@@ -184,3 +184,20 @@ def test_the_bounds_of_a_plan_are_those_of_its_limits() -> None:
         "10.0",
         "+Inf",
     )
+
+
+def test_answers_that_could_be_scored_are_those_of_no_cache_and_fallbacks_those_of_the_canary() -> None:
+    def page(n: float) -> Counters:
+        counted = {
+            counter(DURATION_COUNT, revision, cache=cache): n * factor
+            for revision, factor in ((CANARY, 1), (STABLE, 9))
+            for cache in ("miss", "hit", "bypass")
+        }
+        fallen = {counter(Metric.ROUTE_FALLBACK, CANARY): 3 * n, counter(Metric.ROUTE_FALLBACK, STABLE): n}
+        return counted | fallen
+
+    first = reading(100, pod_0=pod(page(0)), pod_1=pod(page(0)))
+    second = reading(130, pod_0=pod(page(10)), pod_1=pod(page(1)))
+    look, _ = look_between(first, second)
+    assert look.successes == (22, 198)
+    assert look.fallbacks == 33

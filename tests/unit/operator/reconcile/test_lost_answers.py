@@ -52,7 +52,7 @@ async def work_until_calm(world: World) -> None:
         executor=world_as,
         reporter=Reporter(world_as, Telemetry()),
         worklist=worklist,
-        clock=ServerClock(),
+        clock=ServerClock(asyncio.get_running_loop().time),
         leads=world_as,
         server_time=lambda: 1_800_000_000.0,
     )

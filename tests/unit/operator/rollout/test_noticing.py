@@ -12,6 +12,7 @@ from dspy_operator.rollout.judging import OnDeadline
 from dspy_operator.rollout.model import Phase
 
 MISSING, NO_DATA = str(Reason.EVIDENCE_MISSING), str(Reason.DEADLINE_NO_DATA)
+COVERAGE = str(Reason.SCORE_COVERAGE)
 
 
 def open_attempt(**plan: Any) -> Teller:
@@ -93,3 +94,21 @@ def test_a_reference_that_cannot_be_read_is_missing_evidence_too() -> None:
     teller.wait_for(Phase.STEPPING, 1)
     teller.wait(120)
     assert count(teller, MISSING) == 1
+
+
+def test_a_canary_that_is_scored_half_as_often_is_told_once_in_a_step_and_promoted_all_the_same() -> None:
+    teller = Teller()
+    teller.world.coverage["b"] = 0.5
+    teller.start()
+    teller.apply("b")
+    teller.wait_for(Phase.STEPPING, 2, effective=True)
+    assert count(teller, COVERAGE) == 1
+    teller.wait_for(Phase.BAKING, 3, effective=True)
+    assert count(teller, COVERAGE) == 2
+
+
+def test_answers_that_are_scored_alike_are_no_news_however_few() -> None:
+    teller = open_attempt(manual=(True, False, False))
+    teller.world.coverage |= {"a": 0.1, "b": 0.1}
+    teller.wait(600)
+    assert count(teller, COVERAGE) == 0

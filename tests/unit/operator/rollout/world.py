@@ -108,6 +108,8 @@ class World:
     has_reference: bool = True
     scores: dict[str, float] = field(default_factory=dict)
     requests: float = 100.0
+    coverage: dict[str, float] = field(default_factory=dict)
+    """Per revision, the part of its answers that are scored."""
     # the operator
     epoch: int = 1
     test: Analysis | None = None
@@ -342,15 +344,17 @@ class World:
     def _build_look(self, rollout: Rollout, seconds: float) -> Look:
         weight = self.table.split.weight / 100 if self.table else 0.0
         count = self.requests * seconds
+        answers = (count * weight, count * (1 - weight))
         arms = (
-            self._count_scores(rollout.to, count * weight),
-            self._count_scores(rollout.origin, count * (1 - weight)),
+            self._count_scores(rollout.to, answers[0]),
+            self._count_scores(rollout.origin, answers[1]),
         )
-        settled = self._build_confirmation().at is not None
-        return Look(t=self.now + self.skew, settled=settled, metrics={"score": arms})
+        settled, metrics = self._build_confirmation().at is not None, {"score": arms}
+        return Look(self.now + self.skew, settled, metrics, successes=answers, share=weight % 1)
 
     def _count_scores(self, program: Program, n: float) -> Counts:
         mean = self.scores.get(program.revision, 0.8)
+        n *= self.coverage.get(program.revision, 1.0)
         return Counts(n, n * mean, n * mean)
 
     # --- what people do --------------------------------------------------------------------------------------

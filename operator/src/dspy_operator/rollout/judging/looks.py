@@ -60,7 +60,8 @@ class Look:
 
     `requests` and `provider_errors` are (canary, stable); provider errors count fallbacks to another model
     too. `share` is the expected part of requests to the canary, 0 to 1 (0: not checked). `settled`: the
-    weight was in effect before the look's first sample.
+    weight was in effect before the look's first sample. `successes`: requests of (canary, stable) that could be
+    scored; `fallbacks`: the canary's requests that stable answered.
     """
 
     t: float
@@ -69,6 +70,8 @@ class Look:
     requests: tuple[float, float] = (0.0, 0.0)
     provider_errors: tuple[float, float] = (0.0, 0.0)
     share: float = 0.0
+    successes: tuple[float, float] = (0.0, 0.0)
+    fallbacks: float = 0.0
 
 
 def build_rounded(look: Look) -> Look:
@@ -80,6 +83,8 @@ def build_rounded(look: Look) -> Look:
         requests=_round_pair(look.requests),
         provider_errors=_round_pair(look.provider_errors),
         share=round(look.share, DIGITS) if math.isfinite(look.share) else 0.0,
+        successes=_round_pair(look.successes),
+        fallbacks=_round_pair((look.fallbacks, 0.0))[0],
     )
 
 

@@ -59,6 +59,7 @@ def build_metric_step(metric: MetricConfig, old: MetricState, row_count: int) ->
         block=(NO_COUNTS, NO_COUNTS),
         step=StepTotals(),
         carried=(),
+        scored=(0.0, 0.0),
     )
 
 
@@ -85,6 +86,8 @@ def build_measured(
     canary, stable = counted
     if canary.n > 0 and not old.step.seen:
         old = replace(old, step=replace(old.step, seen=True))
+    if metric.type is MetricType.SCORE:
+        old = replace(old, scored=(old.scored[0] + canary.n, old.scored[1] + stable.n))
     if old.reference is None:
         return _build_baseline(metric, old, stable)
     if old.limits is not None and not old.limits.is_measurable:

@@ -158,11 +158,15 @@ def _encode_look(look: Look) -> list[Json]:
         for name, (canary, stable) in sorted(look.metrics.items())
     }
     pairs: list[Json] = [_encode_pair(look.requests), _encode_pair(look.provider_errors)]
-    return [encode(look.t), look.settled, encode(look.share), *pairs, metrics]
+    encoded = [encode(look.t), look.settled, encode(look.share), *pairs, metrics]
+    if look.fallbacks or any(look.successes):
+        encoded += [_encode_pair(look.successes), encode(look.fallbacks)]
+    return encoded
 
 
 def _decode_look(value: list[Any]) -> Look:
-    t, settled, share, requests, provider_errors, metrics = value
+    t, settled, share, requests, provider_errors, metrics, *rest = value
+    successes, fallbacks = rest or (None, 0)
     return Look(
         t=float(t),
         settled=bool(settled),
@@ -170,6 +174,8 @@ def _decode_look(value: list[Any]) -> Look:
         requests=_decode_pair(requests),
         provider_errors=_decode_pair(provider_errors),
         metrics={name: (_decode_counts(arms[0]), _decode_counts(arms[1])) for name, arms in metrics.items()},
+        successes=_decode_pair(successes),
+        fallbacks=float(fallbacks),
     )
 
 

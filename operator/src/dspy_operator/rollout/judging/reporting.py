@@ -12,7 +12,13 @@ from dspy_operator.rollout.judging.rules import Finding, LookKind, get_finding
 from dspy_operator.rollout.judging.sample_ratio import get_ratio_ln_e
 from dspy_operator.rollout.judging.state import State
 from dspy_operator.rollout.judging.verdicts import Action, MetricAnswer, MetricVerdict, Reason, Verdict
-from dspy_operator.rollout.judging.wording import get_drop_text, get_message, get_metric_message
+from dspy_operator.rollout.judging.wording import (
+    get_coverage_warning,
+    get_dispersion_warning,
+    get_drop_text,
+    get_message,
+    get_metric_message,
+)
 
 MOST_SAMPLES_NEEDED = 10**9
 
@@ -56,11 +62,13 @@ def _build_metric_verdict(state: State, reading: Reading) -> MetricVerdict:
     rollback = max(0.0, reading.ln_e_rollback - math.log(deciding)) / firing
     promote = max(0.0, reading.ln_e_promote) / firing
     answer, reason = _get_metric_answer(state, reading, rollback, promote)
+    coverage = get_coverage_warning(state, reading)
+    told = (get_metric_message(reading), coverage, get_dispersion_warning(reading))
     return MetricVerdict(
         name=reading.metric.name,
         verdict=answer,
         reason=reason,
-        message=get_metric_message(reading),
+        message="; ".join(part for part in told if part),
         drop=reading.drop,
         drop_text=get_drop_text(reading),
         canary_samples=reading.memory.step.canary_n,
@@ -73,6 +81,7 @@ def _build_metric_verdict(state: State, reading: Reading) -> MetricVerdict:
         samples_needed=_find_samples_needed(state, reading),
         dispersion=reading.memory.dispersion.factor,
         dry_run=reading.metric.dry_run,
+        coverage=coverage,
     )
 
 

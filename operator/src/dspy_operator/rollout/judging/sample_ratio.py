@@ -1,6 +1,7 @@
-"""Sample-ratio mismatch: does the split that arrived contradict the routing table?
+"""Sample-ratio mismatch: does the split that arrived contradict the routing table, do the scores that of the answers?
 
-A split that is wrong means that the arms are no random halves of one traffic: then no comparison is trusted.
+A split that is wrong means that the arms are no random halves of one traffic: then no comparison is trusted. Scores
+that come for one arm more often than for the other are told, and nothing else.
 """
 
 import math
@@ -30,3 +31,16 @@ def build_ratio_evidence(
 def get_ratio_ln_e(evidence: tuple[float, ...]) -> float:
     """Ln E of the check; it is in alarm at ln 1000."""
     return get_ln_mean_exp((evidence,))
+
+
+def is_coverage_alarm(
+    scored: tuple[float, float], successes: tuple[float, float], *, is_sticky: bool
+) -> bool:
+    """Whether one arm's answers are scored more often than the other's; both pairs are (canary, stable) of the step.
+
+    Of sums and not look by look: a score may come long after its request, when the looks' own shares are chance.
+    """
+    total = sum(successes)
+    share = successes[0] / total if total > 0 else 0.0
+    evidence = build_ratio_evidence(NO_RATIO_EVIDENCE, *scored, share, is_sticky=is_sticky)
+    return get_ratio_ln_e(evidence) >= LN_ALARM

@@ -155,14 +155,22 @@ def _build_measured_state(state: State, look: Look) -> State:
         _build_memory(state, index, look.t, look.metrics.get(metric.name))
         for index, metric in enumerate(state.config.metrics)
     )
-    canary, stable = look.requests
     if not 0 < look.share < 1:
         return replace(state, metrics=metrics)
+    canary, stable = look.requests
     evidence = build_ratio_evidence(
         state.ratio_evidence, canary, stable, look.share, is_sticky=state.config.is_sticky
     )
     counts = (state.ratio_counts[0] + canary, state.ratio_counts[1] + stable)
-    return replace(state, metrics=metrics, ratio_evidence=evidence, ratio_counts=counts, share=look.share)
+    return replace(
+        state,
+        metrics=metrics,
+        ratio_evidence=evidence,
+        ratio_counts=counts,
+        share=look.share,
+        successes=(state.successes[0] + look.successes[0], state.successes[1] + look.successes[1]),
+        fallbacks=state.fallbacks + look.fallbacks,
+    )
 
 
 def _build_memory(state: State, index: int, t: float, arms: tuple[Counts, Counts] | None) -> MetricState:

@@ -14,7 +14,7 @@ from dspy_operator.rollout.judging.looks import NO_COUNTS, Counts, Histogram
 from dspy_operator.rollout.judging.moments import NO_MOMENTS, Moments
 from dspy_operator.rollout.judging.sample_ratio import NO_RATIO_EVIDENCE
 
-VERSION = 1
+VERSION = 2
 
 Cells = tuple[float, ...]
 """Ln E of each component of one row."""
@@ -64,7 +64,7 @@ class MetricState:
 
     `rows` of test R (started ones), `promote` of test P; `absolute_*` the same of a latency's absolute test;
     `canary` and `stable` are running sums with the prior; `block` are the costs of a block that is not full;
-    `frozen_mean` is stable's mean since promotion.
+    `frozen_mean` is stable's mean since promotion; `scored` are the step's scores of (canary, stable), consumed or not.
     """
 
     reference: Reference | None = None
@@ -81,6 +81,7 @@ class MetricState:
     step: StepTotals = StepTotals()
     carried: tuple[Carried, ...] = ()
     frozen_mean: float | None = None
+    scored: tuple[float, float] = (0.0, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +103,8 @@ class Clock:
 class State:
     """The whole memory. `step` from 1; J + 1 in bake, 0 where nothing is judged before it.
 
-    `provider_outage`: what the last look said of (canary, stable), for the next look.
+    `provider_outage`: what the last look said of (canary, stable), for the next look. `successes` and `fallbacks`
+    are the step's sums of what its looks said.
     """
 
     config: RolloutConfig
@@ -114,6 +116,8 @@ class State:
     ratio_evidence: tuple[float, ...] = NO_RATIO_EVIDENCE
     ratio_counts: tuple[float, float] = (0.0, 0.0)
     share: float = 0.0
+    successes: tuple[float, float] = (0.0, 0.0)
+    fallbacks: float = 0.0
 
     @property
     def is_last_step(self) -> bool:
@@ -137,14 +141,28 @@ class State:
         """The state that `to_json` gave.
 
         Raises:
-            ValueError: if the value is no state of this version.
+            ValueError: if the value is no state of this version or the one before.
         """
-        if value.get("version") != VERSION:
-            raise ValueError(f"a judge's state of version {value.get('version')}, expected {VERSION}")
-        return decode(cls, value.get("state"))
+        match value:
+            case {"version": 1, "state": [*_] as state}:
+                return decode(cls, _build_second(state))
+            case {"version": 2, "state": state}:
+                return decode(cls, state)
+            case _:
+                raise ValueError(f"a judge's state of version {value.get('version')}, expected {VERSION}")
 
     def _get_metric(self, name: str) -> MetricState:
         for metric, memory in zip(self.config.metrics, self.metrics, strict=True):
             if metric.name == name:
                 return memory
         raise KeyError(f"no metric {name} in this rollout")
+
+
+def _build_second(first: list[Json]) -> list[Json]:
+    """An encoded state of version 1 with what it lacks: nothing was counted yet."""
+    match first:
+        case [config, clock, step, is_baking, [*metrics], *rest]:
+            counted: list[Json] = [[*metric, [0, 0]] for metric in metrics if isinstance(metric, list)]
+            return [config, clock, step, is_baking, counted, *rest, [0, 0], 0]
+        case _:
+            raise ValueError("a judge's state without metrics")

@@ -61,7 +61,7 @@ class MetricVerdict:
     `drop` is the step's estimate, positive is worse: a fraction (Score, CostPerRequest) or points / 100 (None:
     unmeasured), `drop_text` the same for people ("1.2%"). `evidence_*` fire at 1.0; `ln_e_*` are natural
     logarithms of the e-values. `samples_needed` is a forecast of canary samples in this step, None where none
-    can be made.
+    can be made. `coverage` warns of scores that come for one arm more often than for the other (empty: they do not).
     """
 
     name: str
@@ -80,6 +80,7 @@ class MetricVerdict:
     samples_needed: int | None
     dispersion: float
     dry_run: bool
+    coverage: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,12 @@ from dspy_operator.api.choices import MetricType
 from dspy_operator.rollout.judging.estimates import get_level
 from dspy_operator.rollout.judging.readings import Reading, list_deciding
 from dspy_operator.rollout.judging.rules import Finding
+from dspy_operator.rollout.judging.sample_ratio import is_coverage_alarm
 from dspy_operator.rollout.judging.state import State
 from dspy_operator.rollout.judging.verdicts import Reason
+
+CLUSTERED = 1.5
+"""Over-dispersion that people must hear of."""
 
 MINUTE = 60
 HOUR = 3600
@@ -46,6 +50,26 @@ def get_metric_message(reading: Reading) -> str:
             )
         case MetricType.LATENCY_P95:
             return f"{name} {_get_latency(reading)} on {samples} requests"
+
+
+def get_coverage_warning(state: State, reading: Reading) -> str:
+    """That one arm's answers are scored more often than the other's, which stops nothing; empty if they are not."""
+    scored, successes = reading.memory.scored, state.successes
+    if not is_coverage_alarm(scored, successes, is_sticky=state.config.is_sticky):
+        return ""
+    return (
+        f"{_get_share(scored)} of {_get_count(sum(scored))} scores are the canary's, but "
+        f"{_get_share(successes)} of {_get_count(sum(successes))} answers: "
+        "one revision's answers are scored more often than the other's"
+    )
+
+
+def get_dispersion_warning(reading: Reading) -> str:
+    """That samples which come together are alike, as a user's are; empty if they are not."""
+    factor = reading.memory.dispersion.factor
+    if factor <= CLUSTERED:
+        return ""
+    return f"samples that come together are alike ({factor:.1f} times the variance): one score a session is safer"
 
 
 def get_message(state: State, finding: Finding, readings: list[Reading], elapsed: float) -> str:
@@ -138,9 +162,11 @@ def _get_latency(reading: Reading) -> str:
 def _get_ratio(state: State) -> str:
     canary, total = state.ratio_counts[0], sum(state.ratio_counts)
     seen = 100 * canary / total if total > 0 else 0.0
+    fallbacks = _get_count(state.fallbacks) if state.fallbacks > 0 else "none"
     return (
         f"the canary got {seen:.1f} % of {_get_count(total)} requests instead of {100 * state.share:.0f} %: "
-        "the arms cannot be compared (see dspy_route_fallback_total)"
+        f"the arms cannot be compared (dspy_route_fallback_total: {fallbacks} of its requests went to stable, "
+        "in pods that have not loaded it)"
     )
 
 
@@ -161,6 +187,10 @@ def _get_min_duration(state: State) -> float:
 
 def _get_deadline(state: State) -> float:
     return state.config.judged_steps[state.step - 1].deadline_or_default
+
+
+def _get_share(arms: tuple[float, float]) -> str:
+    return f"{100 * arms[0] / max(1.0, sum(arms)):.1f} %"
 
 
 def _get_count(value: float) -> str:
