@@ -10,7 +10,7 @@ from tests.simulation.store import Object
 from tests.simulation.user import NAME, NAMESPACE
 
 from dspy_operator.api import names
-from dspy_operator.kube.resources import CONFIGMAPS, DSPYROLLOUTS
+from dspy_operator.kube.resources import CONFIGMAPS, CONTROLLERREVISIONS, DSPYROLLOUTS
 from dspy_operator.manifests.owner import Owner
 from dspy_operator.traffic.table import read_table
 
@@ -29,19 +29,14 @@ def find_unrest(referee: Referee) -> str:
     stable = status.get("stable") or {}
     if not stable.get("promotedAt"):
         return "no revision has served"
-    if _get_reason(status) == "RevisionNotFound":
-        return ""  # a person deleted what says what stable is: only a person can bring it back
+    if store.find(CONTROLLERREVISIONS, NAMESPACE, names.revision_name(NAME, stable["revision"])) is None:
+        return "nothing says what stable is"
     left = [obj["metadata"]["name"] for obj in store.list_(DSPYROLLOUTS, NAMESPACE) if not _is_over(obj)]
     if left:
         return f"{left[0]} is neither open nor over"
     return _find_unrest_of_table(referee, deployment, stable) or _find_unrest_of_spec(
         deployment, status, stable
     )
-
-
-def _get_reason(status: dict[str, Any]) -> str:
-    """What the first condition says."""
-    return str((status.get("conditions") or [{}])[0].get("reason"))
 
 
 def _is_over(rollout: Object) -> bool:

@@ -57,6 +57,15 @@ def test_a_newer_program_supersedes_the_one_on_trial() -> None:
     assert "Superseded 0" in list_phases(outcome)
 
 
+@pytest.mark.parametrize("at", [20.0, 40.0])
+@pytest.mark.parametrize("seed", range(3))
+def test_what_says_what_a_revision_is_comes_back_whichever_is_deleted_and_when(seed: int, at: float) -> None:
+    outcome = run(replace(BAD, seed=seed, acts=(*BEGINNING, Act(ActKind.DELETE, at, "revision"))))
+    assert outcome.broken == []
+    assert "people deletes controllerrevisions/" in "\n".join(outcome.trace)
+    assert list_phases(outcome)[-1] == "RolledBack 0"
+
+
 @pytest.mark.parametrize("kind", list(FaultKind))
 def test_each_fault_alone_changes_nothing_in_the_end(kind: FaultKind) -> None:
     for remote in (False, True):

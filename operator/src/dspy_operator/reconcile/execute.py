@@ -29,7 +29,7 @@ from dspy_operator.metrics.readings import Reading
 from dspy_operator.reconcile import children
 from dspy_operator.reconcile.drift import is_covered
 from dspy_operator.reconcile.memory import Given, Memory, get_version
-from dspy_operator.reconcile.observe import build_revision_record
+from dspy_operator.reconcile.observe import find_revision_record
 from dspy_operator.reconcile.opening import build_rollout
 from dspy_operator.reconcile.programs import Programs
 from dspy_operator.reconcile.snapshot import Object, Snapshot
@@ -106,9 +106,10 @@ class Executor:
                 assert_never(action)
 
     async def _create_revision(self, action: CreateRevision, snapshot: Snapshot, given: Given) -> None:
-        record = build_revision_record(snapshot, given.serving_image)
-        if record.revision != action.program.revision:
-            raise Conflict(f"the spec is not revision {action.program.revision} any more")
+        program = action.program
+        record = find_revision_record(snapshot, given.serving_image, program.revision, program.sha256)
+        if record is None:
+            raise Conflict(f"nothing says any more what revision {program.revision} is")
         number = len(snapshot.revision_objects) + 1
         await self._create(CONTROLLERREVISIONS, build_revision(snapshot.owner, record, number))
 

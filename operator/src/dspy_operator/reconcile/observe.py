@@ -3,6 +3,10 @@
 Pure but for the memory that it is handed; `snapshot.py` reads the API server, `sampler.py` reads Prometheus.
 """
 
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
+
 from dspy_operator.api import names
 from dspy_operator.api.defaults import rollback_window
 from dspy_operator.api.reasons import Reason
@@ -61,6 +65,7 @@ def build_observation(snapshot: Snapshot, memory: Memory, given: Given) -> Obser
         orphans=past.orphans,
         pending=past.pending,
         revisions=revisions,
+        restorable=dict(_list_restorable(snapshot, given, record, rollout)),
         attempts=past.attempts,
         previous=past.previous,
         stock=history.build_stock(snapshot),
@@ -108,6 +113,34 @@ def build_revision_record(snapshot: Snapshot, serving_image: str) -> RevisionRec
         lm=wire.get("lm") or {},
         template=children.get_template_part(wire),
     )
+
+
+def find_revision_record(
+    snapshot: Snapshot, serving_image: str, revision: str, sha256: str
+) -> RevisionRecord | None:
+    """What a revision is, by the spec or by another revision of its workload; None if neither has that workload.
+
+    The name of a revision is the digest of its workload and its program, so no other workload can be taken for it.
+    """
+    known = list(snapshot.revisions.values())
+    with suppress(InvalidSpec):
+        known.append(build_revision_record(snapshot, serving_image))
+    alike = (kept for kept in known if revision_hash(kept.workload, sha256) == revision)
+    found = next(alike, None)
+    return replace(found, revision=revision, sha256=sha256) if found else None
+
+
+def _list_restorable(
+    snapshot: Snapshot, given: Given, record: DeploymentRecord, rollout: Rollout | None
+) -> Iterator[tuple[str, Program]]:
+    """Revisions in use without a ControllerRevision of which is known what they are."""
+    used = {record.stable.revision: record.stable.sha256} if record.stable else {}
+    used |= {program.revision: program.sha256 for program in (rollout.origin, rollout.to)} if rollout else {}
+    for revision, sha256 in used.items():
+        if revision not in snapshot.revisions:
+            found = find_revision_record(snapshot, given.serving_image, revision, sha256)
+            if found is not None:
+                yield revision, get_program(found)
 
 
 def _read_record(snapshot: Snapshot) -> DeploymentRecord:

@@ -111,22 +111,24 @@ def _record_first(seen: Observation) -> Decision:
 
 
 def stable_revision_is_not_recorded(seen: Observation) -> Decision | None:
-    """The ControllerRevision of stable was deleted by hand: written again if the spec still says it."""
-    if seen.record.stable is None or seen.record.stable.revision in seen.revisions:
+    """The ControllerRevision of stable was deleted by hand: written again if anything still says what it was."""
+    stable = seen.record.stable
+    program = seen.restorable.get(stable.revision) if stable else None
+    if program is None:
         return None
-    target, revision = seen.target, seen.record.stable.revision
-    if not isinstance(target, Target) or target.program.revision != revision:
-        return None
-    message = f"Recording revision {revision} again"
-    return Decision(Reason.HEALTHY, message, action=CreateRevision(target.program), wait=0)
+    message = f"Recording revision {program.revision} again"
+    return Decision(Reason.HEALTHY, message, action=CreateRevision(program), wait=0)
 
 
 def stable_revision_is_lost(seen: Observation) -> Decision | None:
-    """The spec says another one: only a person knows what the pods of stable ran."""
-    if seen.record.stable is None or seen.record.stable.revision in seen.revisions:
+    """Nothing else has its workload, the spec neither: only a person knows what the pods of stable ran."""
+    stable = seen.record.stable
+    if stable is None or stable.revision in seen.revisions:
         return None
-    revision = seen.record.stable.revision
-    message = f"The ControllerRevision of stable revision {revision} is gone: apply its spec again"
+    message = (
+        f"The ControllerRevision of stable revision {stable.revision} is gone, and nothing else says what its pods "
+        f"run; they go on. Apply the spec of program {stable.sha256[:12]} once more, then any other"
+    )
     return Decision(Reason.REVISION_NOT_FOUND, message)
 
 

@@ -384,6 +384,8 @@ class Observation:
     """The attempt that an opening has created and not yet pointed to."""
     revisions: Mapping[str, Program] = field(default_factory=dict)
     """What each ControllerRevision of this deployment says its revision is."""
+    restorable: Mapping[str, Program] = field(default_factory=dict)
+    """Revisions in use whose ControllerRevision is gone, and what it said: the spec or another of its workload tell."""
     attempts: Mapping[str, int] = field(default_factory=dict)
     """The highest attempt number of each revision so far."""
     previous: tuple[str, ...] = ()

@@ -50,18 +50,19 @@ def the_spec_moved_on(seen: Observation) -> Decision | None:
 
 
 def a_revision_is_lost(seen: Observation) -> Decision | None:
-    """A ControllerRevision was deleted by hand: the canary's is written again while the spec says what it is."""
-    rollout, target = seen.rollout, seen.target
+    """A ControllerRevision was deleted by hand: written again if anything still says what it was."""
+    rollout = seen.rollout
     if rollout is None or rollout.record.phase in LOWERED:
         return None
     needed = (rollout.to,) if rollout.record.phase.is_end else (rollout.origin, rollout.to)
-    lost = [program.revision for program in needed if program.revision not in seen.revisions]
+    lost = [program for program in needed if program.revision not in seen.revisions]
     if not lost:
         return None
-    if lost == [rollout.to.revision] and isinstance(target, Target) and target.program == rollout.to:
-        message = f"Recording revision {rollout.to.revision} again"
-        return Decision(rollout.record.reason, message, action=CreateRevision(target.program), wait=0)
-    message = f"The ControllerRevision of revision {lost[0]} is gone: everything goes back to stable"
+    known = next((program for program in lost if seen.restorable.get(program.revision) == program), None)
+    if known is not None:
+        message = f"Recording revision {known.revision} again"
+        return Decision(rollout.record.reason, message, action=CreateRevision(known), wait=0)
+    message = f"The ControllerRevision of revision {lost[0].revision} is gone: everything goes back to stable"
     return build_roll_back(seen, Phase.ABORTED, Reason.REVISION_NOT_FOUND, message)
 
 

@@ -7,10 +7,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tests.unit.operator.rollout.plans import build_program
+
 from dspy_operator.api.names import program_name
-from dspy_operator.rollout.model import Past, Phase, Rollout, RolloutRecord, Stock
+from dspy_operator.rollout.model import Past, Phase, Program, Rollout, RolloutRecord, Stock
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tests.unit.operator.rollout.world import World
 
 STRAY_AFTER = 600.0
@@ -50,6 +54,19 @@ def list_previous(world: World) -> tuple[str, ...]:
     seen = dict.fromkeys(p.revision for r in promoted for p in (r.to, r.origin))
     stable = world.deployment.stable.revision if world.deployment.stable else ""
     return tuple(revision for revision in seen if revision != stable)
+
+
+def list_restorable(world: World) -> Iterator[tuple[str, Program]]:
+    """What is in use and has no ControllerRevision, where the spec or another revision has its workload."""
+    stable, rollout = world.deployment.stable, world.find_rollout()
+    told = [p for p in (*world.revisions.values(), world.target) if isinstance(p, Program)]
+    used = {stable.revision: stable.sha256} if stable else {}
+    used |= {p.revision: p.sha256 for p in (rollout.origin, rollout.to)} if rollout else {}
+    for revision, sha256 in used.items():
+        alike = (build_program(sha256[0], one.workload) for one in told)
+        found = next((program for program in alike if program.revision == revision), None)
+        if found is not None and revision not in world.revisions:
+            yield revision, found
 
 
 def build_stock(world: World) -> Stock:

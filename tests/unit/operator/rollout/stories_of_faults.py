@@ -137,7 +137,23 @@ def the_record_of_stable_is_deleted(teller: Teller) -> None:
     del teller.world.revisions["a"]
     teller.say("somebody deletes the ControllerRevision of stable")
     teller.wait_for_the_end()
+    del teller.world.revisions["a"]
+    teller.say("and again, where the spec asks for what is rejected")
+    teller.wait(30)
+
+
+@story
+def the_only_record_of_stables_workload_is_deleted(teller: Teller) -> None:
+    teller.start()
+    teller.world.paused = True
+    teller.apply("b", "w2")
+    del teller.world.revisions["a"]
+    teller.say("somebody deletes the ControllerRevision of stable, the only one of its workload")
+    teller.wait(60)
     teller.apply("a")
+    teller.wait(30)
+    teller.world.paused = False
+    teller.apply("b", "w2")
     teller.wait(30)
 
 

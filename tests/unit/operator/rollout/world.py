@@ -11,6 +11,7 @@ from tests.unit.operator.rollout.past import (
     build_stock,
     count_attempts,
     list_previous,
+    list_restorable,
     list_strays,
     list_unbegun,
 )
@@ -159,6 +160,7 @@ class World:
             orphans=tuple(r.name for r in (*unbegun[1:], *strays)),
             pending=unbegun[0] if unbegun else None,
             revisions=dict(self.revisions),
+            restorable=dict(list_restorable(self)),
             attempts=count_attempts(self) if has_history else {},
             previous=previous if has_history else (),
             stock=build_stock(self) if has_history else Stock(),
@@ -184,7 +186,8 @@ class World:
     def _act(self, action: Action) -> None:  # noqa: C901, PLR0912  one arm for each action
         match action:
             case CreateRevision(program):
-                assert program == self.target, "only the spec says what a revision is"
+                told = (self.target, *dict(list_restorable(self)).values())
+                assert program in told, "only the spec, or another of its workload, says what a revision is"
                 self.revisions[program.revision] = program
             case CreateRollout():
                 self._create_rollout(action)
