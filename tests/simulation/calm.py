@@ -5,6 +5,7 @@ Called by `run.py` once a second after everything is mended.
 
 from typing import Any
 
+from tests.simulation.controllers import DEPENDANTS
 from tests.simulation.referee import Referee
 from tests.simulation.store import Object
 from tests.simulation.user import NAME, NAMESPACE
@@ -22,7 +23,7 @@ def find_unrest(referee: Referee) -> str:
     store = referee.weather.store
     deployment = referee.people.find_deployment()
     if deployment is None:
-        return "there is no resource"
+        return _find_unrest_of_remains(referee)
     status = deployment.get("status") or {}
     if status.get("canary"):
         return f"attempt {status['canary']['rollout']} is open"
@@ -37,6 +38,19 @@ def find_unrest(referee: Referee) -> str:
     return _find_unrest_of_table(referee, deployment, stable) or _find_unrest_of_spec(
         deployment, status, stable
     )
+
+
+def _find_unrest_of_remains(referee: Referee) -> str:
+    """After the resource itself was deleted: nothing of it is left (L4), or all of it goes on serving."""
+    people, pods = referee.people, referee.kubelet.pods.values()
+    if not people.removed:
+        return "there is no resource"
+    if people.removed == "Orphan":
+        idle = [pod.name for pod in pods if not pod.ready or not pod.list_split()]
+        return f"{idle[0]} was orphaned and does not serve" if idle and not people.deleted else ""
+    mine = (obj for kind in DEPENDANTS for obj in referee.weather.store.list_(kind, NAMESPACE))
+    left = [obj["metadata"]["name"] for obj in mine if obj["metadata"].get("ownerReferences")]
+    return f"{left[0]} is left of a deleted resource" if left else ""
 
 
 def _is_over(rollout: Object) -> bool:

@@ -16,6 +16,8 @@ from dspy_operator.kube.answers import error_of
 from dspy_operator.kube.client import Call, Client
 from dspy_operator.kube.resources import DSPYDEPLOYMENTS
 
+GONE = "gone"
+"""The basis of who has read that the resource is being deleted, or is no more."""
 DAWN = 1_800_000_000.0
 """The API server's time when the virtual clock stands at 0, seconds since 1970."""
 
@@ -50,12 +52,22 @@ class SimClient(Client):
             kind = LostAnswer if call.mutating else Transient
             raise kind(f"{call.what}: no answer") from error
         self.server_time = max(self.server_time, math.floor(self.store.now()))
+        if call.resource is DSPYDEPLOYMENTS and call.verb == "get":
+            self.basis = _find_basis(answer) or basis
         if answer.status < 400:
-            if call.resource is DSPYDEPLOYMENTS and call.verb == "get":
-                self.basis = answer.body["spec"]["program"]["artifact"]["sha256"]
             return answer.body
         if answer.status == 404 and call.verb in {"get", "delete"}:
             return None
         raise error_of(
             answer.status, answer.body, call.what, mutating=call.mutating, retry_after=answer.retry_after
         )
+
+
+def _find_basis(answer: Answer) -> str:
+    """What a reading of the resource says; empty if it failed."""
+    if answer.status == 404:
+        return GONE
+    if answer.status >= 400:
+        return ""
+    is_going = answer.body["metadata"].get("deletionTimestamp")
+    return GONE if is_going else str(answer.body["spec"]["program"]["artifact"]["sha256"])

@@ -8,6 +8,7 @@ from dspy_operator.kube.resources import (
     CONFIGMAPS,
     CONTROLLERREVISIONS,
     DEPLOYMENTS,
+    DSPYDEPLOYMENTS,
     DSPYROLLOUTS,
     PDBS,
     PODS,
@@ -44,6 +45,8 @@ class Controllers:
         if change.resource is PODS:
             for owner in meta.get("ownerReferences") or ():
                 self._look_soon(meta["namespace"], owner["name"])
+        if change.before is None:
+            self._weather.later(PROMPT, lambda: self._collect_unowned(change.resource, meta))
         if change.after is None:
             self._weather.later(PROMPT, lambda: self._collect(meta["namespace"], meta["uid"]))
         elif meta.get("deletionTimestamp"):
@@ -98,6 +101,15 @@ class Controllers:
             for obj in self._weather.store.list_(resource, namespace):
                 if any(owner["uid"] == uid for owner in obj["metadata"].get("ownerReferences") or ()):
                     self._hand.delete(resource, obj)
+
+    def _collect_unowned(self, resource: Resource, meta: Object) -> None:
+        """Delete what was created for an owner that is gone: the request was on its way when the owner went."""
+        obj = self._weather.store.find(resource, meta["namespace"], meta["name"])
+        owners = {owner["uid"] for owner in (obj or {}).get("metadata", {}).get("ownerReferences") or ()}
+        kinds = (DSPYDEPLOYMENTS, DEPLOYMENTS)
+        live = {o["metadata"]["uid"] for kind in kinds for o in self._weather.store.list_(kind)}
+        if obj is not None and owners and not owners & live:
+            self._hand.delete(resource, obj)
 
     def _finalize(self, resource: Resource, namespace: str, name: str) -> None:
         """A foreground deletion takes the children first, an orphaning one frees them."""

@@ -10,6 +10,7 @@ from typing import Any
 from unittest.mock import patch
 
 from dspy_operator.kube.client import Client
+from dspy_operator.kube.resources import DSPYDEPLOYMENTS
 from dspy_operator.reconcile.execute import Executor
 from dspy_operator.reconcile.reconciler import Reconciler
 from dspy_operator.rollout import attempt, decide, ending, idle, orders, protect, world
@@ -146,6 +147,25 @@ def hasty_close() -> AbstractContextManager[object]:
     return patch.object(decide, "OPEN", tuple(over if one is real else one for one in decide.OPEN))
 
 
+def deaf_to_deletion() -> AbstractContextManager[object]:
+    """W10: a resource that is being deleted is worked on as if it were not."""
+    real = Client.find
+
+    async def find(self: Any, resource: Any, namespace: str, name: str, **rest: Any) -> Any:
+        found = await real(self, resource, namespace, name, **rest)
+        if resource is DSPYDEPLOYMENTS and found is not None:
+            meta = {key: value for key, value in found["metadata"].items() if key != "deletionTimestamp"}
+            return {**found, "metadata": meta}
+        return found
+
+    return patch.object(Client, "find", find)
+
+
+def lost_for_ever() -> AbstractContextManager[object]:
+    """1.1: nobody writes stable's ControllerRevision again."""
+    return _without(idle.stable_revision_is_not_recorded)
+
+
 MUTANTS: dict[str, tuple[Mutant, tuple[str, ...]]] = {
     "the effect comes before the record": (effect_before_record, ("S4",)),
     "an apply is bound to no version": (unbound_apply, ("S9",)),
@@ -159,5 +179,7 @@ MUTANTS: dict[str, tuple[Mutant, tuple[str, ...]]] = {
     "a slot in use is overwritten": (slot_in_use, ("W6", "S1", "L1")),
     "every end makes the canary stable": (early_stable, ("S8",)),
     "the pointer goes too early": (hasty_close, ("S10",)),
+    "a deletion is not seen": (deaf_to_deletion, ("S10",)),
+    "a lost ControllerRevision stays lost": (lost_for_ever, ("L1",)),
 }
 """Each with the invariants of which one falls."""

@@ -12,16 +12,16 @@ from tests.simulation.answers import Answer, fail
 from tests.simulation.client import SimClient
 from tests.simulation.plan import LATEST, STALLED, Fault, FaultKind
 from tests.simulation.prometheus import SimPrometheus
-from tests.simulation.store import Change
+from tests.simulation.store import Change, Object
 from tests.simulation.weather import Weather
 
 from dspy_operator.api import names
 from dspy_operator.handlers.watch import CHILDREN
 from dspy_operator.kube.client import Call
 from dspy_operator.kube.lease import Elector
-from dspy_operator.kube.resources import DSPYDEPLOYMENTS, LEASES
+from dspy_operator.kube.resources import DSPYDEPLOYMENTS, LEASES, Resource
 from dspy_operator.reconcile.assembly import Ports, build_reconciler
-from dspy_operator.reconcile.memory import get_version
+from dspy_operator.reconcile.memory import Version, get_version
 from dspy_operator.settings import OperatorSettings
 from dspy_operator.telemetry import Telemetry
 
@@ -101,26 +101,28 @@ class Process:
 
     def notice(self, change: Change) -> None:
         """A watch's event."""
+        version = get_version(change.after) if change.after is not None else None
+        self._tell(change.resource, change.live, version)
+
+    def _tell(self, resource: Resource, obj: Object, version: Version | None) -> None:
+        """What a watch's handler does: it notes whose object that is."""
         if self._reconciler is None or self.dead:
             return
-        meta = change.live["metadata"]
-        if change.resource is DSPYDEPLOYMENTS:
+        meta = obj["metadata"]
+        if resource is DSPYDEPLOYMENTS:
             name = meta["name"]
         else:
             labels = meta.get("labels") or {}
             if labels.get(names.LABEL_MANAGED_BY) != names.MANAGED_BY or names.LABEL_INSTANCE not in labels:
                 return
             name = labels[names.LABEL_INSTANCE]
-        version = get_version(change.after) if change.after is not None else None
         self._reconciler.note((meta["namespace"], name), version)
 
     def list_again(self) -> None:
-        """The watches begin, or begin again: everything is told of."""
-        for obj in self._weather.store.list_(DSPYDEPLOYMENTS):
-            if self._reconciler is not None:
-                self._reconciler.note(
-                    (obj["metadata"]["namespace"], obj["metadata"]["name"]), get_version(obj)
-                )
+        """The watches begin, or begin again: everything that there is is told of, and nothing that is not."""
+        for resource in WATCHED:
+            for obj in self._weather.store.list_(resource):
+                self._tell(resource, obj, get_version(obj))
 
     def kill(self) -> None:
         """Nothing of this process runs any more; what it has sent may still land."""
@@ -262,6 +264,8 @@ class Operators:
         weather = self._weather
         if change.resource not in WATCHED:
             return
+        if weather.is_on(FaultKind.COMPACTED):
+            return  # the watch has ended with 410 Gone; what happened until it lists again it is never told
         if weather.is_on(FaultKind.WATCH_DROP) and weather.rng.random() < 0.5:
             return
         late = weather.rng.uniform(0.0, 10.0) if weather.is_on(FaultKind.WATCH_LATE) else EVENT

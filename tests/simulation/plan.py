@@ -36,6 +36,7 @@ class FaultKind(StrEnum):
     WATCH_LATE = "watch late"
     WATCH_DROP = "watch drop"
     WATCH_TWICE = "watch twice"
+    COMPACTED = "compacted"
     # Prometheus
     BLIND = "blind"
     UNSCRAPED = "unscraped"
@@ -84,11 +85,12 @@ class ActKind(StrEnum):
     UNPAUSE = "unpause"
     SCALE = "scale"
     DELETE = "delete"
+    REMOVE = "remove"
 
 
 @dataclass(frozen=True)
 class Act:
-    """At `at` seconds: `argument` is the program's letter, the command, the kind of child or a number."""
+    """At `at` seconds: `argument` is the program's letter, the command, the kind of child, a number or a policy."""
 
     kind: ActKind
     at: float
@@ -140,6 +142,7 @@ class Plan:
 
 COMMANDS = ("abort", "promote", "promote-full", "retry", "undo", "pause", "resume")
 CHILDREN = ("routes", "slot", "deployment", "service", "budget", "revision", "rollout", "program")
+POLICIES = ("Background", "Foreground", "Orphan")
 BRIEF = 0.7
 """How many of all rollouts have one judged step: what can go wrong is the same, and it takes half the time."""
 LONGEST = 20.0
@@ -178,6 +181,8 @@ def _draw_act(rng: random.Random, last: float) -> Act:
             return Act(kind, at, rng.choice(COMMANDS))
         case ActKind.DELETE:
             return Act(kind, at, rng.choice(CHILDREN))
+        case ActKind.REMOVE:
+            return Act(kind, at, rng.choice(POLICIES))
         case ActKind.SCALE:
             return Act(kind, at, str(rng.choice((1, 2, 3))))
         case _:

@@ -7,6 +7,7 @@ known here, so a rule says what users would see, and not what the operator belie
 from dataclasses import dataclass, field
 from typing import Any
 
+from tests.simulation.client import GONE
 from tests.simulation.pods import Kubelet, Pod
 from tests.simulation.store import Change, Object
 from tests.simulation.user import NAME, NAMESPACE, People
@@ -55,6 +56,8 @@ class Referee:
             return
         self._check_bound(change)
         self._check_owned(change)
+        if change.basis == GONE:
+            self.say("S10", f"{change.call.what} after it was read that the resource is being deleted")
         meta = change.live["metadata"]
         if change.resource is DSPYROLLOUTS:
             self._note_lowered(change)
@@ -126,7 +129,7 @@ class Referee:
         if any(entry["revision"] == revision for entry in status.get("rejected") or ()):
             self.say("S5", f"{revision} is rejected and gets {canary.weight} %")
         if rollout is None:
-            if not self._was_deleted("rollout"):
+            if not self._was_deleted("rollout") and not self.people.removed:
                 self.say("S4", f"{revision} gets {canary.weight} % without an attempt")
             return
         record = rollout.get("status") or {}

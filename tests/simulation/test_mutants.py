@@ -1,5 +1,7 @@
 """The simulator notices when the operator is broken: see `mutants.py`."""
 
+from dataclasses import replace
+
 import pytest
 from tests.simulation.keeping import get_invariant
 from tests.simulation.mutants import MUTANTS
@@ -7,7 +9,13 @@ from tests.simulation.plan import Act, ActKind, Plan, build_plan
 from tests.simulation.run import run
 
 EDITED = Plan(1, (Act(ActKind.APPLY, 0.0, "a"), Act(ActKind.APPLY, 8.0, "b"), Act(ActKind.APPLY, 20.0, "c")))
-PLANS = (EDITED, *(build_plan(seed) for seed in range(40)))
+REMOVED = replace(EDITED, acts=(*EDITED.acts[:2], Act(ActKind.REMOVE, 20.0, "Foreground")))
+LOST = replace(
+    EDITED,
+    acts=(*EDITED.acts[:2], *(Act(ActKind.DELETE, at, "revision") for at in (40.0, 41.0))),
+    scores=(("a", 0.8), ("b", 0.4)),
+)
+PLANS = (EDITED, REMOVED, LOST, *(build_plan(seed) for seed in range(40)))
 
 
 @pytest.mark.parametrize("name", list(MUTANTS))

@@ -6,7 +6,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.simulation.keeping import explain, get_invariant, read_plan, run_shrunk, write_plan
 from tests.simulation.mutants import MUTANTS
-from tests.simulation.plan import CHILDREN, COMMANDS, Act, ActKind, Fault, FaultKind, Plan, build_plan
+from tests.simulation.plan import (
+    CHILDREN,
+    COMMANDS,
+    POLICIES,
+    Act,
+    ActKind,
+    Fault,
+    FaultKind,
+    Plan,
+    build_plan,
+)
 from tests.simulation.run import run
 
 TIMES = st.integers(9, 80).map(float)
@@ -15,6 +25,7 @@ ARGUMENTS = {
     ActKind.COMMAND: COMMANDS,
     ActKind.DELETE: CHILDREN,
     ActKind.SCALE: ("1", "2", "3"),
+    ActKind.REMOVE: POLICIES,
 }
 
 

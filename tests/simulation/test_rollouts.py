@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 from tests.simulation.keeping import explain, run_shrunk
-from tests.simulation.plan import Act, ActKind, Fault, FaultKind, Plan, build_plan
+from tests.simulation.plan import POLICIES, Act, ActKind, Fault, FaultKind, Plan, build_plan
 from tests.simulation.run import Outcome, run
 
 BEGINNING = (Act(ActKind.APPLY, 0.0, "a"), Act(ActKind.APPLY, 8.0, "b"))
@@ -21,6 +21,12 @@ def list_phases(outcome: Outcome) -> list[str]:
         line.split("dspyrollouts/")[1].split() for line in outcome.trace if "changes dspyrollouts/" in line
     ]
     return list(dict.fromkeys(f"{words[1]} {words[3]}" for words in told))
+
+
+def find_last_stable(outcome: Outcome) -> str:
+    """The revision of the newest table."""
+    tables = [line for line in outcome.trace if "configmaps/triage-routes generation" in line]
+    return tables[-1].partition("generation ")[2].split()[1]
 
 
 def test_a_good_program_goes_through_all_steps() -> None:
@@ -64,6 +70,35 @@ def test_what_says_what_a_revision_is_comes_back_whichever_is_deleted_and_when(s
     assert outcome.broken == []
     assert "people deletes controllerrevisions/" in "\n".join(outcome.trace)
     assert list_phases(outcome)[-1] == "RolledBack 0"
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("at", [9.0, 20.0, 35.0, 44.0])
+def test_a_resource_that_is_deleted_in_any_phase_leaves_nothing_or_all_of_it_serving(
+    policy: str, at: float
+) -> None:
+    outcome = run(replace(GOOD, seed=20, acts=(*BEGINNING, Act(ActKind.REMOVE, at, policy))))
+    assert outcome.broken == []
+    ends = [index for index, line in enumerate(outcome.trace) if "deletes dspydeployments/triage" in line]
+    assert len(ends) == 1
+    assert not any(" operator-" in line for line in outcome.trace[ends[0] + 1 :])
+
+
+def test_a_resource_that_comes_again_under_the_same_name_starts_anew() -> None:
+    acts = (*BEGINNING, Act(ActKind.REMOVE, 20.0, "Background"), Act(ActKind.APPLY, 21.0, "c"))
+    outcome = run(replace(GOOD, acts=acts))
+    assert outcome.broken == []
+    assert outcome.ended.startswith(f"{find_last_stable(outcome)} is stable: Revision")
+    assert "Promoted 100" not in list_phases(outcome)
+
+
+def test_what_is_deleted_while_the_watches_are_compacted_is_repaired_after_they_have_listed_again() -> None:
+    acts = (*BEGINNING, Act(ActKind.DELETE, 16.3, "service"))
+    outcome = run(replace(GOOD, acts=acts, faults=(Fault(FaultKind.COMPACTED, 13.0, 18.0),)))
+    assert outcome.broken == []
+    made = [line for line in outcome.trace if " creates services/triage" in line]
+    assert len(made) == 2
+    assert float(made[1].split()[0]) >= 18.0
 
 
 @pytest.mark.parametrize("kind", list(FaultKind))

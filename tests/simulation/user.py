@@ -86,6 +86,8 @@ class People:
         """Per (command, nonce) the uid of the attempt that was open when it was given; empty: none."""
         self.deleted: dict[str, float] = {}
         """Names of objects that people deleted, and when."""
+        self.removed = ""
+        """How people deleted the resource itself, the last time."""
 
     def begin(self) -> None:
         """The artifacts are there before anything names them."""
@@ -101,7 +103,8 @@ class People:
         """Do it."""
         live = self.find_deployment()
         if live is None:
-            if act.kind is ActKind.APPLY:
+            # What an orphaning deletion has left would be somebody else's to a new resource of that name.
+            if act.kind is ActKind.APPLY and self.removed != "Orphan":
                 spec = build_spec(self._weather.plan, act.argument)
                 self._hand.create(
                     DSPYDEPLOYMENTS, {"metadata": {"name": NAME, "namespace": NAMESPACE}, "spec": spec}
@@ -120,6 +123,9 @@ class People:
                 self._edit(live, {"replicas": int(act.argument)})
             case ActKind.DELETE:
                 self._delete(act.argument)
+            case ActKind.REMOVE:
+                self.removed = self.removed or act.argument
+                self._hand.delete(DSPYDEPLOYMENTS, live, self.removed)
 
     def mend(self) -> bool:
         """At the end nobody holds anything up; whether that was so."""

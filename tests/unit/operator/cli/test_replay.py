@@ -122,7 +122,7 @@ def change_metric(rollout: Wire) -> None:
 def change_look(rollout: Wire) -> None:
     looks = json.loads(rollout["status"]["looks"])
     look = next(event for event in looks["events"] if event[0] == "look")
-    look[-1]["score"][0][1] -= 30
+    look[6]["score"][0][1] -= 30
     rollout["status"]["looks"] = json.dumps(looks)
 
 
