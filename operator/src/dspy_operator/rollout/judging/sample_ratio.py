@@ -40,7 +40,8 @@ def is_coverage_alarm(
 
     Of sums and not look by look: a score may come long after its request, when the looks' own shares are chance.
     """
-    total = sum(successes)
-    share = successes[0] / total if total > 0 else 0.0
+    if not successes[0] > 0 or not successes[1] > 0:
+        return False
+    share = successes[0] / sum(successes)
     evidence = build_ratio_evidence(NO_RATIO_EVIDENCE, *scored, share, is_sticky=is_sticky)
     return get_ratio_ln_e(evidence) >= LN_ALARM
