@@ -9,13 +9,14 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
 import pytest
 from tests.cluster.builds import tool
+from tests.servers import Server
 
 INTERVAL = 1
 
@@ -106,7 +107,7 @@ def pods() -> Iterator[Pods]:
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002  the standard library's name
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = Server(("127.0.0.1", 0), Handler)
     served = Pods(f"http://127.0.0.1:{server.server_port}")
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()

@@ -1,15 +1,21 @@
-"""A real Prometheus that hangs, answers in part, too much or not at all: never a look, and nothing is lost."""
+"""A real Prometheus that hangs, answers in part, too much or not at all: never a look, and nothing is lost.
 
+Also one behind a server that sends other things than its answers, as a proxy or a captive portal does.
+"""
+
+import gzip
 import os
 import signal
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 
 import pytest
 from tests.prometheus.conftest import Prometheus, wait_until
 from tests.unit.operator.metrics.cases import METRICS, PLAN, Case, Moment, Walk, gained, unmeasured
 from tests.unit.operator.metrics.pages import MOMENT, PROGRAM, STABLE, Page, build_text
+from tests.unit.operator.metrics.scripted import Answer, Handler, Scripted, run_scripted
 
 from dspy_operator.api.names import Metric
 from dspy_operator.metrics.looks import take_bases, take_look
@@ -24,7 +30,10 @@ RATIO = MetricConfig("refusals", MetricType.RATIO, 0.01)
 DEAF = "http://127.0.0.1:9/read"
 """A remote store that is down."""
 
-TESTS = 20
+HOUR = 3600.0
+MARKER = "do-not-repeat-this"
+
+TESTS = 30
 """At most so many in this file."""
 
 Show = Callable[[Page, int], None]
@@ -189,3 +198,149 @@ async def test_a_users_counter_has_a_history_whatever_it_is_called(
     assert not isinstance(references, Unmeasured), references
     assert references["refusals"].mean == pytest.approx(0.9, abs=0.01)
     assert references["refusals"].source == name
+
+
+# --- a server in front of it ------------------------------------------------------------------------------------
+
+
+def forward(prometheus: Prometheus) -> Answer:
+    """The answers of Prometheus."""
+    return lambda handler: handler.send(prometheus.post(handler.path, **handler.form))
+
+
+def send_a_page(handler: Handler, _: bytes) -> None:
+    handler.send(f"<html>{MARKER}</html>".encode(), Content_Type="text/html")
+
+
+def send_elsewhere(handler: Handler, _: bytes) -> None:
+    handler.send(MARKER.encode(), 307, Location=f"{handler.script.url}/{MARKER}{handler.path}")
+
+
+def send_half_a_gzip(handler: Handler, answer: bytes) -> None:
+    packed = gzip.compress(answer)
+    handler.send(packed[: len(packed) // 2], Content_Encoding="gzip")
+
+
+def send_a_broken_gzip(handler: Handler, answer: bytes) -> None:
+    packed = bytearray(gzip.compress(answer))
+    packed[len(packed) // 2] ^= 0xFF
+    handler.send(bytes(packed), Content_Encoding="gzip")
+
+
+def trickle(handler: Handler, answer: bytes) -> None:
+    """The whole answer, in a minute and a half."""
+    handler.send_response(200)
+    handler.send_header("Content-Length", str(len(answer)))
+    handler.end_headers()
+    for byte in answer[:60]:
+        handler.wfile.write(bytes([byte]))
+        handler.wfile.flush()
+        time.sleep(0.1)
+
+
+@contextmanager
+def stand_in_front(prometheus: Prometheus) -> Iterator[Scripted]:
+    with run_scripted(forward(prometheus)) as front:
+        yield front
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        (send_a_page, "status 200 and no JSON object"),
+        (send_elsewhere, "status 307"),
+        (send_half_a_gzip, ""),
+        (send_a_broken_gzip, "connection failed"),
+        (trickle, "no answer within 1 s|did not end in time"),
+    ],
+)
+async def test_what_a_server_in_front_spoils_is_no_look_and_the_next_one_covers_the_gap(
+    prometheus: Prometheus, case: Case, show: Show, fault: Callable[[Handler, bytes], None], words: str
+) -> None:
+    walk = Walk(case)
+    with stand_in_front(prometheus) as front:
+        reader = PrometheusReader(front.url, deadline=20.0)
+        show(Page(100, 10), 0)
+        await take(walk, reader)
+        show(Page(110, 11), 1)
+        asked = len(front.queries)
+        front.answer = lambda handler: fault(handler, prometheus.post(handler.path, **handler.form))
+        impatient, began = PrometheusReader(front.url, deadline=1.0), time.monotonic()
+        outcome = await impatient.read([Interest(case.key)])
+        assert time.monotonic() - began < 3
+        assert isinstance(outcome, Unmeasured), outcome
+        assert outcome.reason == "PrometheusUnreachable"
+        assert any(word in outcome.message for word in words.split("|"))
+        assert MARKER not in outcome.message
+        assert len(front.queries) == asked + 1
+        front.answer = forward(prometheus)
+        await take(walk, reader)
+        impatient.close()
+        reader.close()
+    assert walk.seen == [gained(10, 1)]
+
+
+# --- clocks and hours -------------------------------------------------------------------------------------------
+
+
+async def test_a_pod_whose_clock_is_hours_ahead_is_confirmed_and_counted_by_prometheus_clock(
+    prometheus: Prometheus, reader: PrometheusReader, case: Case, show: Show
+) -> None:
+    ahead = time.time() + 2 * HOUR  # noqa: TID251  the pod's own clock
+    lines = (f'{Metric.ROUTES_APPLIED}{{program="{PROGRAM}"}} {ahead}',)
+    walk = Walk(case)
+    show(Page(100, 10, more=lines), 0)
+    await take(walk, reader)
+    show(Page(120, 12, more=lines), 1)
+    await take(walk, reader)
+    assert walk.seen == [gained(20, 2)]
+    reading = await reader.read([Interest(case.key)])
+    assert isinstance(reading, Reading)
+    pod = reading.programs[case.key]["pod-0"]
+    assert pod.applied_at == pytest.approx(ahead)
+    assert pod.sampled_at is not None
+    assert 0 <= reading.t - pod.sampled_at < 10
+
+
+async def test_samples_that_a_pod_dates_ahead_are_no_look_until_their_time_and_none_is_counted_twice(
+    prometheus: Prometheus, reader: PrometheusReader, case: Case, show: Show
+) -> None:
+    walk = Walk(case)
+    show(Page(100, 10), 0)
+    await take(walk, reader)
+    began = time.time()  # noqa: TID251  the pod's own clock, which is ahead
+    text = build_text(Page(120, 12, stamped=8.0), 1, began)
+    prometheus.pods.texts[f"/{case.key[0]}/pod-0"] = text
+    wait_until(lambda: prometheus.ask(f'{MOMENT}{{namespace="{case.key[0]}"}} == 1'), "moment 1 is scraped")
+    early = await reader.read([Interest(case.key)])
+    assert isinstance(early, Reading)
+    if early.t < began + 7:
+        counted = [pod.counters for pod in early.programs[case.key].values()]
+        assert all(value not in {120, 12} for one in counted for value in one.values())
+    query = f'{Metric.SCORE_SAMPLES}{{namespace="{case.key[0]}",revision="{STABLE}"}} == 120'
+    wait_until(lambda: prometheus.ask(query), "its time has come")
+    await take(walk, reader)
+    assert walk.seen == [gained(20, 2)]
+
+
+async def test_after_an_hour_without_samples_the_bases_of_before_are_found_and_one_look_covers_it(
+    prometheus: Prometheus, reader: PrometheusReader, case: Case, show: Show
+) -> None:
+    prometheus.configure(storage={"tsdb": {"out_of_order_time_window": "3h"}})
+    try:
+        now = time.time()  # noqa: TID251  pages bear real times
+        prometheus.pods.texts[f"/{case.key[0]}/pod-0"] = build_text(Page(100, 10, stamped=-HOUR), 0, now)
+        query = f'{MOMENT}{{namespace="{case.key[0]}"}} == 0'
+        wait_until(lambda: prometheus.ask(query), "the page of an hour ago is scraped")
+        walk = Walk(case)
+        before = await reader.read([Interest(case.key)], at=now - HOUR + 5)
+        assert isinstance(before, Reading)
+        walk.take(before, Moment({"pod-0": None}))
+        within = await reader.read([Interest(case.key)], at=now - HOUR / 2)
+        assert isinstance(within, Reading)
+        walk.take(within, Moment({"pod-0": None}))
+        show(Page(160, 16), 1)
+        await take(walk, reader)
+    finally:
+        prometheus.configure()
+    assert walk.seen == [unmeasured(f"Prometheus has no series of a pod of {PROGRAM}"), gained(60, 6)]

@@ -5,11 +5,12 @@ import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import pytest
 from kubernetes.aio.client import Configuration
+from tests.servers import Server
 
 from dspy_operator.errors import LostAnswer, Permanent, Transient
 from dspy_operator.kube.client import Client
@@ -63,7 +64,7 @@ class Handler(BaseHTTPRequestHandler):
 def run(answer: Answer) -> Iterator[Script]:
     script = Script(answer)
     handler = type("ScriptedHandler", (Handler,), {"script": script})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    server = Server(("127.0.0.1", 0), handler)
     script.url = f"http://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()

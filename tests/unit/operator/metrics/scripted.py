@@ -5,9 +5,11 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import parse_qs
+
+from tests.servers import Server
 
 Answer = Callable[["Handler"], None]
 NOW = 1_700_000_000.0
@@ -35,10 +37,7 @@ class Handler(BaseHTTPRequestHandler):
         self.form = {name: values[0] for name, values in form.items()}
         self.script.queries.append(self.form)
         self.script.headers.append(dict(self.headers.items()))
-        try:
-            self.script.answer(self)
-        except (BrokenPipeError, ConnectionResetError):
-            self.close_connection = True
+        self.script.answer(self)
 
     do_GET = do_POST  # noqa: N815  the standard library's name
 
@@ -57,8 +56,7 @@ class Handler(BaseHTTPRequestHandler):
 @contextmanager
 def run_scripted(answer: Answer) -> Iterator[Scripted]:
     handler = type("ScriptedHandler", (Handler,), {})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    server.daemon_threads = True
+    server = Server(("127.0.0.1", 0), handler)
     script = Scripted(f"http://127.0.0.1:{server.server_port}", answer)
     handler.script = script  # type: ignore[attr-defined]  # made two lines above
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)

@@ -112,3 +112,22 @@ def test_answers_that_are_scored_alike_are_no_news_however_few() -> None:
     teller.world.coverage |= {"a": 0.1, "b": 0.1}
     teller.wait(600)
     assert count(teller, COVERAGE) == 0
+
+
+def test_an_hour_without_prometheus_is_neither_evidence_nor_dwell() -> None:
+    teller = open_attempt(manual=(True, False, False))
+    teller.wait(20)
+    before = teller.world.test
+    assert before is not None
+    teller.world.prometheus = False
+    teller.wait(3500)
+    rollout = teller.world.find_rollout()
+    assert rollout is not None
+    assert (rollout.record.phase, rollout.record.step, rollout.record.weight) == (Phase.STEPPING, 1, 10)
+    assert teller.world.test == before
+    teller.world.prometheus = True
+    teller.wait(10)
+    after = teller.world.test
+    assert after is not None
+    assert after.state.clock.last - before.state.clock.last > 3500
+    assert 3 * 10 <= after.state.clock.observed - before.state.clock.observed <= 4 * 10
