@@ -15,11 +15,11 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 
-from dspy_server import admin, ask, contract, logs, problems, readiness, stream
+from dspy_server import admin, ask, contract, logs, oip, openapi, problems, readiness, stream
 from dspy_server.clients import CLIENT_CLOSED, ClientGoneError
 from dspy_server.contract import ProblemCode
 from dspy_server.journal import Journal
-from dspy_server.metrics import CONTENT_TYPE, OPENMETRICS, OPENMETRICS_CONTENT_TYPE, Metrics
+from dspy_server.metrics import CONTENT_TYPE, INFERENCE_PATHS, OPENMETRICS, OPENMETRICS_CONTENT_TYPE, Metrics
 from dspy_server.problems import ProblemError
 from dspy_server.scoring import Vote
 from dspy_server.server import Exchange, Server, get_problem, read_body
@@ -28,7 +28,7 @@ from dspy_server.tokens import TokenError
 from dspy_server.tracing import TRACEPARENT
 
 _OTHER: Final = "other"
-_ASKING: Final = frozenset({contract.PATH_ASK, contract.PATH_STREAM})
+_ASKING: Final = frozenset(INFERENCE_PATHS)
 """Paths whose requests have a log line and a trace."""
 TRACE_ID_HEADER: Final = "x-trace-id"
 
@@ -50,6 +50,11 @@ def build_app(server: Server) -> FastAPI:
     add(contract.PATH_HEALTH, "GET", _healthz)
     add(contract.PATH_READY, "GET", _ready)
     add(contract.PATH_VERSION, "GET", _version)
+    add(contract.PATH_V2_LIVE, "GET", oip.live)
+    add(contract.PATH_V2_READY, "GET", oip.ready)
+    add(contract.PATH_V2_MODEL, "GET", oip.describe)
+    add(contract.PATH_V2_INFER, "POST", oip.infer)
+    add(contract.PATH_OPENAPI, "GET", openapi.Document().answer)
     add(contract.PATH_RELOAD, "POST", admin.reload)
     app.add_exception_handler(HTTPException, _build_not_found(server))
     if origins := server.config.serving.cors.allow_origins:

@@ -78,9 +78,7 @@ async def check(server: Server, request: Request, exchange: Exchange, inputs: Ma
     started = time.perf_counter()
     snapshot = server.keeper.current
     if snapshot is None:
-        raise ProblemError(
-            HTTPStatus.SERVICE_UNAVAILABLE, ProblemCode.NOT_READY, "No program is loaded yet", retry_after=1
-        )
+        raise build_not_ready()
     user = _find_header(request, snapshot.table.user_header)
     payer = server.users.get_user(user)
     await server.users.take(payer)
@@ -140,6 +138,13 @@ async def _run(server: Server, question: Question, exchange: Exchange, turn: Tur
         server.scorer.offer(exchange.revision, question.inputs, prediction)
     token = _find_token(server, choice, exchange.request_id, question.user)
     return answers.build_answer(choice, call, outputs, exchange.request_id, token=token, cache=exchange.cache)
+
+
+def build_not_ready() -> ProblemError:
+    """The problem of a server that has no program yet."""
+    return ProblemError(
+        HTTPStatus.SERVICE_UNAVAILABLE, ProblemCode.NOT_READY, "No program is loaded yet", retry_after=1
+    )
 
 
 def _observe(server: Server, question: Question, exchange: Exchange) -> None:

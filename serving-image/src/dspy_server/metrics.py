@@ -48,7 +48,7 @@ DURATION_BUCKETS: Final = tuple(float(f"{0.005 * 24000 ** (k / 45):.4g}") for k 
 SCORE_BUCKETS: Final = tuple(k / 20 for k in range(21))
 SERVED_CODES: Final = ("200", "500", "502", "503", "504")
 """Codes of inference requests that enter the error rate, created at 0."""
-INFERENCE_PATHS: Final = (contract.PATH_ASK, contract.PATH_STREAM)
+INFERENCE_PATHS: Final = (contract.PATH_ASK, contract.PATH_STREAM, contract.PATH_V2_INFER)
 """Routes that ask a program."""
 
 REVISION: Final[ContextVar[str]] = ContextVar("dspy_server_revision", default="")

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 from pydantic_core import to_jsonable_python
 
 from dspy_server import compat
@@ -63,10 +64,6 @@ class InputSchema:
             name: getattr(parsed, name) for name in self.model.model_fields if name in parsed.model_fields_set
         }
 
-    def describe(self) -> dict[str, Any]:
-        """The JSON schema of the inputs."""
-        return self.model.model_json_schema()
-
 
 def build_input_schema(module: Any, *, max_chars: int) -> InputSchema:
     """What `module` takes."""
@@ -74,9 +71,15 @@ def build_input_schema(module: Any, *, max_chars: int) -> InputSchema:
     everything = compat.get_own_inputs(module)
     parameters = _list_parameters(module)
     if parameters:
-        fields = {item.name: _get_field(item, known) for item in parameters}
+        fields = {
+            item.name: _get_field(item, known, compat.find_description(module, item.name))
+            for item in parameters
+        }
     else:
-        fields = {name: (info.annotation, ...) for name, info in everything.items()}
+        fields = {
+            name: (info.annotation, Field(description=compat.find_description(module, name)))
+            for name, info in everything.items()
+        }
     model = create_model(
         "Inputs", __config__=ConfigDict(extra="forbid", arbitrary_types_allowed=True), **fields
     )
@@ -99,11 +102,53 @@ def _get_signature(function: Any) -> inspect.Signature:
         return inspect.signature(function)
 
 
-def _get_field(item: inspect.Parameter, known: Mapping[str, Any]) -> Any:
+def _get_field(item: inspect.Parameter, known: Mapping[str, Any], text: str | None) -> Any:
     annotation = item.annotation
     if annotation is inspect.Parameter.empty or isinstance(annotation, str):
         annotation = known[item.name].annotation if item.name in known else Any
-    return (annotation, ... if item.default is inspect.Parameter.empty else item.default)
+    if item.default is inspect.Parameter.empty:
+        return (annotation, Field(description=text))
+    return (annotation, Field(item.default, description=text))
+
+
+def build_output_model(module: Any) -> type[BaseModel]:
+    """The program's outputs, as far as its signatures say them.
+
+    A bare predictor answers exactly its own signature. What any other program returns is up to its code: mostly the
+    fields of its last predictor, so those are described, none is promised, and others are allowed.
+    """
+    outputs, is_whole = compat.get_output_fields(module)
+    fields: dict[str, Any] = {
+        name: (info.annotation, Field(... if is_whole else None, description=compat.get_description(info)))
+        for name, info in outputs.items()
+    }
+    return create_model(
+        "Outputs",
+        __config__=ConfigDict(extra="forbid" if is_whole else "allow", arbitrary_types_allowed=True),
+        **fields,
+    )
+
+
+def describe(module: Any, inputs: InputSchema) -> dict[str, Any]:
+    """JSON schemas of `Inputs`, `Outputs` and of the types that they use, for the components of an OpenAPI document."""
+    keys, described = models_json_schema(
+        [(inputs.model, "validation"), (build_output_model(module), "validation")],
+        ref_template="#/components/schemas/{model}",
+        schema_generator=_Lenient,
+    )
+    schemas = dict(described["$defs"])
+    for (model, _), reference in keys.items():
+        schemas[model.__name__] = schemas.pop(reference["$ref"].rpartition("/")[2])
+    return schemas
+
+
+class _Lenient(GenerateJsonSchema):
+    """A type of Python that JSON does not know is described as anything; so is a default."""
+
+    ignored_warning_kinds = {"non-serializable-default"}  # noqa: RUF012 - pydantic's own attribute
+
+    def handle_invalid_for_json_schema(self, schema: Any, error_info: str) -> dict[str, Any]:  # noqa: ARG002 - its signature
+        return {}
 
 
 def encode_outputs(prediction: Any) -> dict[str, Any]:

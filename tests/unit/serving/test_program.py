@@ -142,7 +142,7 @@ def test_inputs_get_the_signatures_types() -> None:
 def test_a_parameter_with_a_default_may_be_left_out() -> None:
     inputs = schema.build_input_schema(Optional(), max_chars=100)
     assert inputs.parse({"question": "q"}) == {"question": "q"}
-    assert set(inputs.describe()["properties"]) == {"question", "hint"}
+    assert set(inputs.model.model_fields) == {"question", "hint"}
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ def test_a_parameter_with_a_default_may_be_left_out() -> None:
 )
 def test_a_module_of_dspy_takes_what_its_signature_says(build: Any) -> None:
     inputs = schema.build_input_schema(build(), max_chars=100)
-    assert set(inputs.describe()["properties"]) == {"a", "b"}
+    assert set(inputs.model.model_fields) == {"a", "b"}
 
 
 def test_a_mistake_names_its_field_and_never_its_value() -> None:

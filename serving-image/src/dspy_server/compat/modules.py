@@ -82,6 +82,27 @@ def get_own_inputs(module: Any) -> Mapping[str, Any]:
     return fields
 
 
+def get_description(field: Any) -> str | None:
+    """What the signature's author says of a field; None if it is only DSPy's placeholder."""
+    text = str(field.json_schema_extra["desc"])
+    return None if text.startswith("${") else text
+
+
+def find_description(module: Any, name: str) -> str | None:
+    """What the first predictor that says anything says of an input field."""
+    fields = [predictor.signature.input_fields.get(name) for predictor in list_predictors(module)]
+    texts = [get_description(field) for field in fields if field is not None]
+    return next((text for text in texts if text is not None), None)
+
+
+def get_output_fields(module: Any) -> tuple[Mapping[str, Any], bool]:
+    """The output fields of a program's last predictor, and whether they are all and exactly what it answers."""
+    predictors = list_predictors(module)
+    if not predictors:
+        return {}, False
+    return predictors[-1].signature.output_fields, isinstance(module, dspy.Predict)
+
+
 def get_outputs(prediction: Any) -> dict[str, Any]:
     """The fields of a prediction."""
     if not isinstance(prediction, dspy.Prediction):
