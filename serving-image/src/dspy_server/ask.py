@@ -135,7 +135,7 @@ async def _run(server: Server, question: Question, exchange: Exchange, turn: Tur
     exchange.cache = CacheLabel.HIT if call.is_cached else exchange.cache
     _observe(server, question, exchange)
     if choice.judged:
-        server.scorer.offer(exchange.revision, question.inputs, prediction)
+        server.scorer.offer(exchange.revision, question.user, question.inputs, prediction)
     token = _find_token(server, choice, exchange.request_id, question.user)
     return answers.build_answer(choice, call, outputs, exchange.request_id, token=token, cache=exchange.cache)
 

@@ -41,6 +41,7 @@ ENV_SERVER_CONFIG: Final = "DSPY_SERVER_CONFIG"
 ENV_LM_KEY_PREFIX: Final = "DSPY_LM_KEY_"
 ENV_FEEDBACK_KEY: Final = "DSPY_FEEDBACK_KEY"
 ENV_REDIS_URL: Final = "DSPY_REDIS_URL"
+ENV_JUDGE_KEY: Final = "DSPY_JUDGE_KEY"
 ENV_ROUTES: Final = "DSPY_ROUTES"
 ENV_PROGRAMS_ROOT: Final = "DSPY_PROGRAMS_ROOT"
 ENV_SOURCE: Final = "DSPY_SOURCE"
@@ -205,6 +206,8 @@ class Drop(StrEnum):
     QUEUE = "queue"
     ERROR = "error"
     NOT_FINITE = "not_finite"
+    BUDGET = "budget"
+    PROVIDER = "provider"
     USER_LIMIT = "user_limit"
 
 

@@ -17,8 +17,8 @@ from dspy_server.examples import Example, ExamplesError, ExampleSet
 from dspy_server.lm import build_lm
 from dspy_server.metrics import Metrics
 from dspy_server.program import Program
+from dspy_server.sampling import get_score
 from dspy_server.schema import InputError
-from dspy_server.scoring import get_score
 from dspy_server.settings import Settings
 from dspy_server.verdict import Outcome, Pair, Result, Rule, Subject, is_hopeless, judge
 

@@ -22,7 +22,6 @@ from dspy_server import adapter, compat, logs, program, targets, tokens
 from dspy_server.answer_cache import AnswerCache
 from dspy_server.app import build_app, build_metrics_app
 from dspy_server.contract import CacheLabel, ScoreSource
-from dspy_server.errors import LoadError
 from dspy_server.fetch import Fetcher
 from dspy_server.limits import Admission
 from dspy_server.lm import build_lm
@@ -31,7 +30,8 @@ from dspy_server.metrics import Metrics
 from dspy_server.program import Program
 from dspy_server.redact import Redactor
 from dspy_server.routes import Route, Table
-from dspy_server.scoring import FeedbackBox, Function, Scorer
+from dspy_server.rulers import Rulers, build_rulers, list_sources
+from dspy_server.scoring import FeedbackBox
 from dspy_server.server import Server
 from dspy_server.settings import Settings, list_without_effect
 from dspy_server.shared_limits import SharedLimits
@@ -56,6 +56,7 @@ class Parts:
 
     server: Server
     targets: tuple[LmTarget, ...]
+    rulers: Rulers
     lm_cache: LmCache
     store: Store | None = None
 
@@ -117,6 +118,7 @@ async def serve(settings: Settings, build_table: Callable[[int], Table] | None =
     results = await asyncio.gather(*listeners, *background, return_exceptions=True)
     await parts.server.keeper.close()
     await targets.close_targets(parts.targets)
+    await parts.rulers.close()
     if parts.store is not None:
         await parts.store.close()
     parts.server.workers.shutdown(wait=False, cancel_futures=True)
@@ -186,6 +188,7 @@ def build_parts(settings: Settings) -> Parts:
     shared = _find_store(settings)
     users = _build_users(settings, keys, shared, clock)
     cache = AnswerCache(shared, config.serving.cache, keys, metrics, clock)
+    rulers = build_rulers(settings, metrics, chat, clock)
     server = Server(
         config=config,
         keeper=RouteKeeper(
@@ -194,7 +197,7 @@ def build_parts(settings: Settings) -> Parts:
         metrics=metrics,
         lm=build_lm(config.lm, lms, metrics, cached=is_wanted(config.serving.cache)),
         adapter=chat,
-        scorer=Scorer(_find_function(config.scoring.function), metrics, sample=config.scoring.sample),
+        scorer=rulers.scorer,
         feedback=FeedbackBox(keys, metrics, clock, shared) if keys is not None else None,
         admission=Admission(
             limits.concurrency, limits.queue, asyncio.get_running_loop().time, rate=limits.requests_per_second
@@ -210,6 +213,7 @@ def build_parts(settings: Settings) -> Parts:
     return Parts(
         server,
         lms,
+        rulers,
         install_lm_cache(config.serving.cache, process.cache_dir, lm_hash, metrics, clock),
         shared,
     )
@@ -256,8 +260,10 @@ def _build_users(
 
 def _list_sources(settings: Settings, keys: tokens.Keys | None) -> tuple[ScoreSource, ...]:
     """The score sources that are on: their counters exist at 0 from the start."""
-    sources = [ScoreSource.METRIC] if settings.config.scoring.function else []
-    return (*sources, *([ScoreSource.FEEDBACK] if keys is not None else []))
+    return (
+        *list_sources(settings.config.scoring),
+        *([ScoreSource.FEEDBACK] if keys is not None else []),
+    )
 
 
 def _load(settings: Settings, chat: Any, data: bytes, route: Route) -> Program:
@@ -269,17 +275,6 @@ def _load(settings: Settings, chat: Any, data: bytes, route: Route) -> Program:
         adapter=chat,
         max_chars=settings.config.serving.limits.max_field_chars,
     )
-
-
-def _find_function(spec: str) -> Function | None:
-    """The scoring function; one that cannot be found leaves the answers unscored, it does not stop them."""
-    if not spec:
-        return None
-    try:
-        return program.find_function(spec)
-    except LoadError as exc:
-        logs.get_logger().error("scoring_function_missing", reasons=exc.reasons)
-        return None
 
 
 def _build_version(settings: Settings) -> dict[str, Any]:

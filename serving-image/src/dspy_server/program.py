@@ -39,10 +39,15 @@ class Program:
 
         Not in the loop's own executor: programs that fill it would wait for the engine, which needs it too.
         """
-        if compat.is_async(self.module):
-            return await self.module.acall(**inputs)
-        call = functools.partial(contextvars.copy_context().run, self.module, **inputs)
-        return await asyncio.get_running_loop().run_in_executor(workers, call)
+        return await call(self.module, inputs, workers)
+
+
+async def call(module: Any, inputs: Mapping[str, Any], workers: Executor) -> Any:
+    """What a DSPy program answers, on the loop if it can, else in a thread of `workers`."""
+    if compat.is_async(module):
+        return await module.acall(**inputs)
+    run = functools.partial(contextvars.copy_context().run, module, **inputs)
+    return await asyncio.get_running_loop().run_in_executor(workers, run)
 
 
 def add_source(source: Path) -> None:

@@ -157,5 +157,10 @@ def encode_outputs(prediction: Any) -> dict[str, Any]:
     Raises:
         TypeError: the program returned something else than a prediction.
     """
-    outputs: dict[str, Any] = to_jsonable_python(compat.get_outputs(prediction), fallback=str)
-    return outputs
+    return encode(compat.get_outputs(prediction))
+
+
+def encode(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields as plain JSON values."""
+    encoded: dict[str, Any] = to_jsonable_python(dict(fields), fallback=str)
+    return encoded

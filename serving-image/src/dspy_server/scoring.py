@@ -1,122 +1,23 @@
-"""How good an answer was: the user's function, off the request's path, and feedback from clients.
+"""How good clients found an answer: one vote for a signed token.
 
-The function is one ruler for both revisions. What cannot be scored is counted and never scored as 0.
+What this server scores itself is chosen in `sampling.py`.
 """
 
-import asyncio
 import contextlib
-import math
-import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum, auto
-from typing import Any, Final
+from typing import Final
 
-from dspy_server import logs, tokens
+from dspy_server import tokens
 from dspy_server.contract import Drop, ScoreSource
 from dspy_server.metrics import Metrics
 from dspy_server.store import Store, StoreError
 from dspy_server.tokens import Feedback, Keys
 
-QUEUE: Final = 1000
-BATCH: Final = 100
 MAX_VOTES: Final = 100_000
 VOTES_PER_USER: Final = 20
 _DAY: Final = 86_400
-
-Function = Callable[[Mapping[str, Any], Any], Any]
-
-
-@dataclass(frozen=True)
-class _Job:
-    revision: str
-    inputs: Mapping[str, Any]
-    prediction: Any
-
-
-def get_score(value: Any) -> float:
-    """A score in [0, 1] from what a scoring function returned: a number, a bool, or a prediction with `score`.
-
-    Raises:
-        ValueError, TypeError: it is none, or not finite.
-    """
-    number = float(getattr(value, "score", value))
-    if not math.isfinite(number):
-        raise ValueError("a score must be finite")
-    return min(max(number, 0.0), 1.0)
-
-
-class Scorer:
-    """Scores a sample of the answers with `function`, in a thread, through a bounded queue."""
-
-    def __init__(
-        self,
-        function: Function | None,
-        metrics: Metrics,
-        *,
-        sample: float,
-        choose: Callable[[], float] = random.random,
-        queue: int = QUEUE,
-    ) -> None:
-        self._function = function
-        self._metrics = metrics
-        self._sample = sample
-        self._choose = choose
-        self._queue: asyncio.Queue[_Job] = asyncio.Queue(queue)
-        self._has_logged = False
-
-    def offer(self, revision: str, inputs: Mapping[str, Any], prediction: Any) -> None:
-        """Queue an answer for scoring; never waits."""
-        if self._function is None or self._choose() >= self._sample:
-            return
-        try:
-            self._queue.put_nowait(_Job(revision, inputs, prediction))
-        except asyncio.QueueFull:
-            self._drop(revision, Drop.QUEUE)
-
-    async def run(self) -> None:
-        """Score for ever."""
-        while True:
-            batch = [await self._queue.get()]
-            while len(batch) < BATCH and not self._queue.empty():
-                batch.append(self._queue.get_nowait())
-            try:
-                await self._score(batch)
-            finally:
-                for _ in batch:
-                    self._queue.task_done()
-
-    async def flush(self) -> None:
-        """Wait until everything offered is scored."""
-        await self._queue.join()
-
-    async def _score(self, batch: list[_Job]) -> None:
-        results = await asyncio.to_thread(self._apply, batch)
-        for job, result in zip(batch, results, strict=True):
-            if isinstance(result, float):
-                self._metrics.add_score(job.revision, ScoreSource.METRIC, result)
-            else:
-                self._drop(job.revision, result)
-
-    def _apply(self, batch: list[_Job]) -> list[float | Drop]:
-        return [self._apply_one(job) for job in batch]
-
-    def _apply_one(self, job: _Job) -> float | Drop:
-        assert self._function is not None  # noqa: S101 - offer() queues nothing without one
-        try:
-            value = self._function(job.inputs, job.prediction)
-        except Exception as exc:  # noqa: BLE001 - user code: whatever it raises, serving goes on
-            if not self._has_logged:
-                self._has_logged = True
-                logs.get_logger().error("scoring_function_failed", error=type(exc).__name__)
-            return Drop.ERROR
-        try:
-            return get_score(value)
-        except (TypeError, ValueError):
-            return Drop.NOT_FINITE
-
-    def _drop(self, revision: str, reason: Drop) -> None:
-        self._metrics.scoring_dropped.labels(self._metrics.program, revision, reason).inc()
 
 
 class Vote(Enum):

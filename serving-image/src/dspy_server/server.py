@@ -21,7 +21,8 @@ from dspy_server.limits import Admission
 from dspy_server.metrics import Metrics
 from dspy_server.problems import ProblemError
 from dspy_server.routes import Table
-from dspy_server.scoring import FeedbackBox, Scorer
+from dspy_server.sampling import Scorer
+from dspy_server.scoring import FeedbackBox
 from dspy_server.settings import Config
 from dspy_server.shared_limits import SharedLimits
 from dspy_server.snapshot import RouteKeeper

@@ -211,11 +211,24 @@ class Serving(Section):
     pod_template: dict[str, Any] = {}
 
 
+class Judge(Section):
+    """`spec.scoring.judge`: on as soon as a program or a model is named."""
+
+    module: str = Field(default="", pattern=r"^$|^[\w.]+:\w+$")
+    lm: Target | None = None
+    tokens_per_day: int = Field(default=0, ge=0)
+
+    @property
+    def is_on(self) -> bool:
+        """Whether answers are judged."""
+        return bool(self.module) or self.lm is not None
+
+
 class Scoring(Section):
     """`spec.scoring`: the ruler, the same for both revisions."""
 
     function: str = Field(default="", pattern=r"^$|^[\w.]+:\w+$")
-    judge: dict[str, Any] = {}
+    judge: Judge = Judge()
     sample: Fraction = 1.0
     feedback_key_secret: KeyRef | None = None
     per_user_interval: Seconds = 0.0
@@ -256,14 +269,13 @@ class Settings(Section):
     lm_keys: tuple[str, ...] = Field(repr=False)
     feedback_key: str = Field(repr=False)
     redis_url: str = Field(default="", repr=False)
+    judge_key: str = Field(default="", repr=False)
 
 
 _WITHOUT_EFFECT: Final = {
     "serving.artifact_lm": "LM settings of artifacts are always dropped yet",
     "serving.warmup": "programs are always warmed up with a stub yet",
     "serving.capture": "nothing is captured yet",
-    "scoring.judge": "there is no judge yet",
-    "scoring.per_user_interval": "every sampled answer is scored yet",
 }
 
 
@@ -295,6 +307,7 @@ def load_settings(env: Mapping[str, str], config_file: Path | None = None) -> Se
         lm_keys=tuple(env.get(f"{contract.ENV_LM_KEY_PREFIX}{i}", "") for i in range(count)),
         feedback_key=env.get(contract.ENV_FEEDBACK_KEY, ""),
         redis_url=env.get(contract.ENV_REDIS_URL, ""),
+        judge_key=env.get(contract.ENV_JUDGE_KEY, ""),
     )
 
 

@@ -41,6 +41,7 @@ async def run(
     scores.cancel()
     await server.keeper.close()
     await targets.close_targets(parts.targets)
+    await parts.rulers.close()
     if parts.store is not None:
         await parts.store.close()
     server.workers.shutdown()

@@ -152,3 +152,17 @@ class TwoStep(dspy.Module):
 
 def score_reply(_inputs: dict[str, Any], prediction: dspy.Prediction) -> float:
     return float(len(prediction.answer) > 3)
+
+
+class ConstantJudge(dspy.Module):
+    """Asks its LM how it finds an answer and says what it wants."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.route = dspy.Predict("question -> verdict")
+
+    def forward(self, inputs: dict[str, Any], outputs: dict[str, Any]) -> dspy.Prediction:
+        if "crash" in inputs["ticket"]:
+            raise KeyError(inputs["ticket"])
+        self.route(question=f"{inputs['ticket']} {outputs['queue']}")
+        return dspy.Prediction(score="a lot" if "nan" in inputs["ticket"] else 0.6)

@@ -89,8 +89,10 @@ def list_default_metrics(spec: DeploymentSpec, *, feedback_scores: bool) -> list
 
 def has_score_source(spec: DeploymentSpec) -> bool:
     """Whether the spec itself says who scores answers."""
-    scoring = spec.scoring
-    return scoring is not None and bool(scoring.function or (scoring.judge and scoring.judge.module))
+    if spec.scoring is None:
+        return False
+    judge = spec.scoring.judge
+    return bool(spec.scoring.function or (judge and (judge.module or judge.lm)))
 
 
 def lm_timeout(spec: DeploymentSpec) -> timedelta:

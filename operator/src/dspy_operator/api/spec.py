@@ -127,9 +127,15 @@ class Lm(Model):
 class Judge(Model):
     """An LM that scores answers."""
 
-    module: Attribute | None = Field(None, description="package.module:Attribute of the judge's program.")
-    lm: LmTarget | None = Field(None, description="The judge's own model.")
-    tokens_per_day: int | None = Field(None, ge=0, le=10_000_000_000, description="Token budget of a day.")
+    module: Attribute | None = Field(
+        None,
+        description="package.module:Attribute of the judge's program: (inputs, outputs) to a prediction with score. "
+        "Default: a rubric of five grades.",
+    )
+    lm: LmTarget | None = Field(None, description="The judge's own model. Default: the primary's.")
+    tokens_per_day: int | None = Field(
+        None, ge=0, le=10_000_000_000, description="Tokens of one pod and UTC day; 0: no limit. Default: 0."
+    )
 
 
 class Scoring(Model):
@@ -140,7 +146,9 @@ class Scoring(Model):
         description="package.module:function of (inputs, prediction), a float in [0,1] or "
         "dspy.Prediction(score=…). Default: none.",
     )
-    judge: Judge | None = Field(None, description="An LM judge. Default: none.")
+    judge: Judge | None = Field(
+        None, description="An LM judge; on as soon as its module or lm is given. Default: none."
+    )
     sample: Percent | None = Field(None, description="Share of the answers that are scored. Default: 100%.")
     per_user_interval: Duration | None = Field(
         None, description="At most one score of a user in this time. Default: 0s."

@@ -2,15 +2,13 @@
 
 from dspy_operator.api.choices import MetricType
 from dspy_operator.api.metric import MetricSpec
-from dspy_operator.api.spec import DeploymentSpec, Isolation, Scoring, Traffic
+from dspy_operator.api.spec import DeploymentSpec, Isolation, Traffic
 from dspy_operator.api.strategy import Canary, Strategy
 
 
 def list_unsupported(spec: DeploymentSpec) -> list[str]:
     """The paths of all fields in use that are not carried out yet, such as `spec.traffic.gateway`."""
     found = _list_in_traffic(spec.traffic or Traffic()) + _list_in_strategy(spec.strategy or Strategy())
-    if _has_judge(spec.scoring or Scoring()):
-        found.append("spec.scoring.judge")
     if spec.regression is not None:
         found.append("spec.regression")
     return found
@@ -36,10 +34,6 @@ def _list_in_strategy(strategy: Strategy) -> list[str]:
         if _is_cost_that_decides(metric):
             found.append(f"spec.strategy.canary.analysis.metrics[{index}].dryRun")
     return found
-
-
-def _has_judge(scoring: Scoring) -> bool:
-    return scoring.judge is not None and bool(scoring.judge.to_wire())
 
 
 def _is_cost_that_decides(metric: MetricSpec) -> bool:

@@ -156,6 +156,8 @@ def _build_env(workload: Workload) -> list[Manifest]:
     ]
     targets = [workload.lm.get("primary", {}), *workload.lm.get("fallbacks", [])]
     keys = {names.lm_key_env(index): target.get("apiKeySecret") for index, target in enumerate(targets)}
+    judge = workload.scoring.get("judge") or {}
+    keys[names.ENV_JUDGE_KEY] = (judge.get("lm") or {}).get("apiKeySecret")
     keys[names.ENV_FEEDBACK_KEY] = workload.scoring.get("feedbackKeySecret")
     keys[names.ENV_REDIS_URL] = (workload.serving.get("cache") or {}).get("redisSecret")
     return env + [_build_secret_env(name, reference) for name, reference in keys.items() if reference]

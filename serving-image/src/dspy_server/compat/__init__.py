@@ -46,6 +46,7 @@ from dspy_server.compat.modules import (
     load_state,
 )
 from dspy_server.compat.rendering import CountingChatAdapter
+from dspy_server.compat.rubric import build_rubric
 from dspy_server.compat.runtime import (
     DSPY_VERSION,
     AsyncStubEngine,
@@ -82,6 +83,7 @@ __all__ = [
     "build_example",
     "build_lm",
     "build_rate_limit",
+    "build_rubric",
     "build_timeout",
     "classify_engine_error",
     "classify_program_error",

@@ -21,7 +21,6 @@ def test_all_that_is_missing_is_named_at_once() -> None:
         ("spec.traffic.isolation", "Pod", "spec.traffic.isolation"),
         ("spec.traffic.canaryReplicas", 3, "spec.traffic.canaryReplicas"),
         ("spec.strategy.blueGreen", {}, "spec.strategy.blueGreen"),
-        ("spec.scoring.judge", {"module": "a:b"}, "spec.scoring.judge"),
         (
             "spec.strategy.canary.analysis.metrics",
             [{"name": "cost", "type": "CostPerRequest"}],

@@ -110,6 +110,14 @@ def test_secrets_are_references_and_keys_are_numbered_like_the_targets() -> None
     }
 
 
+def test_a_judges_key_is_a_reference_of_its_own() -> None:
+    judged = replace(
+        WORKLOAD, scoring={"judge": {"lm": {"model": "openai/x", "apiKeySecret": {"name": "j", "key": "k"}}}}
+    )
+    env = {entry["name"]: entry for entry in server_of(judged)["env"]}
+    assert env["DSPY_JUDGE_KEY"]["valueFrom"]["secretKeyRef"] == {"name": "j", "key": "k"}
+
+
 def test_table_programs_and_code_are_mounted_read_only_at_fixed_places() -> None:
     mounts = {mount["mountPath"]: mount for mount in server_of(WORKLOAD)["volumeMounts"]}
     assert set(mounts) == {
