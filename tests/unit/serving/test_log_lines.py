@@ -7,12 +7,14 @@ import logging
 from collections.abc import Iterator
 from typing import Any, TextIO, cast
 
+import dspy
 import pytest
 import structlog
+from dspy.utils.callback import BaseCallback
 from tests.unit.serving.harness import ask, build_lm, run
 from tests.unit.serving.nested import TimedTwice
 from tests.unit.serving.test_redact import SECRETS
-from tests.unit.serving.worlds import World
+from tests.unit.serving.worlds import World, get_stub_adapter
 
 from dspy_server import compat, logs
 from dspy_server.journal import Journal
@@ -180,3 +182,19 @@ async def test_one_journal_of_fifty_calls_at_once_adds_them_up() -> None:
     assert journal.modules["Timed"].calls == 50
     assert journal.modules["Timed"].seconds == pytest.approx(sum(item.took for item in predictions), abs=0.25)
     assert journal.lm == 0
+
+
+async def test_an_adapters_steps_cost_no_callback() -> None:
+    heard: list[str] = []
+
+    class Loud(BaseCallback):  # type: ignore[misc]  # dspy has no types
+        def on_adapter_format_start(self, call_id: str, instance: Any, inputs: Any) -> None:
+            heard.append("adapter")
+
+        def on_lm_start(self, call_id: str, instance: Any, inputs: Any) -> None:
+            heard.append("lm")
+
+    lm = compat.build_lm("stub/x", compat.StubEngine(), compat.AsyncStubEngine(), sampling={})
+    with compat.overrides(lm=lm, adapter=get_stub_adapter(), callbacks=[Loud()]):
+        await dspy.Predict("question -> word").acall(question="warm")
+    assert heard == ["lm"]

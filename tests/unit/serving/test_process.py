@@ -16,6 +16,7 @@ from typing import Any
 
 import httpx
 import pytest
+from tests.unit.serving.collector import run_collector
 from tests.unit.serving.worlds import World, until
 
 REPOSITORY = Path(__file__).parents[3]
@@ -220,3 +221,21 @@ async def test_a_taken_port_ends_the_process(world: World, base_url: str, tmp_pa
             stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
         )  # fmt: skip
         assert await process.wait() != 0
+
+
+async def test_sigterm_sends_the_spans_that_wait(start: Any, world: World, base_url: str) -> None:
+    world.write_table(world.route(0, 100, "stable"))
+    with run_collector() as collector:
+        serving = {"tracing": {"endpoint": collector.url, "sample": "100%"}, "logs": {"text": "Redacted"}}
+        process = start(world.build_env(base_url, {"serving": serving}))
+        await process.wait_ready()
+        async with httpx.AsyncClient() as client:
+            answer = await client.post(f"{process.url}/ask", json={"ticket": "write to alice@example.com"})
+        process.popen.send_signal(signal.SIGTERM)
+        assert await process.wait_end() == 0
+    trace_id = answer.headers["x-trace-id"]
+    assert collector.get_tree(trace_id)[0] == "POST /ask"
+    lines = [json.loads(line) for line in process.log.read_text().splitlines()]
+    (asked,) = [line for line in lines if line["event"] == "asked"]
+    assert (asked["trace_id"], asked["inputs"]) == (trace_id, {"ticket": "write to [EMAIL]"})
+    assert b"alice@example.com" not in collector.raw

@@ -1,6 +1,7 @@
 """Spans over a real wire: each request's own tree, nothing of another's, no secret, and no answer that waits for it."""
 
 import asyncio
+import contextvars
 import re
 import socket
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 import structlog
+from opentelemetry.trace import get_current_span
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from tests.unit.serving.collector import Collector, Received, run_collector
 from tests.unit.serving.harness import ask, run
@@ -17,9 +19,12 @@ from tests.unit.serving.nested import Nested, Odd, SyncNested
 from tests.unit.serving.test_redact import SECRETS
 from tests.unit.serving.worlds import World, build_demos, dump_program, until
 
+from dspy_server import compat
 from dspy_server.app import build_metrics_app
+from dspy_server.redact import Redactor
 from dspy_server.server import Server
 from dspy_server.settings import list_without_effect
+from dspy_server.tracing import build_tracer
 
 INNER = ("Inner", (("Predict(ticket -> queue)", (("chat openai/icl-100", ()),)),))
 
@@ -296,3 +301,37 @@ async def test_a_slow_requests_bucket_names_its_trace_where_openmetrics_is_asked
 def test_the_knobs_have_an_effect(world: World) -> None:
     config = {"serving": {"tracing": {"endpoint": "http://otel:4318"}, "logs": {"text": "Redacted"}}}
     assert list_without_effect(world.build_settings("http://x", config).config) == []
+
+
+async def test_a_stream_is_one_trace_that_ends_with_it(
+    world: World, base_url: str, tmp_path: Path, collector: Collector
+) -> None:
+    serve(world, tmp_path, Nested())
+    with structlog.testing.capture_logs() as lines:
+        async with run(world, base_url, configure(collector)) as (server, client):
+            answer = await client.post("/ask/stream", json={"inputs": {"ticket": "hello"}})
+            await flush(server)
+    trace_id = answer.headers["x-trace-id"]
+    name, children = collector.get_tree(trace_id)
+    assert (name, children) == ("POST /ask/stream", expect("Nested")[1])
+    (line,) = [line for line in lines if line["event"] == "asked"]
+    assert (line["route"], line["status"], line["trace_id"]) == ("/ask/stream", 200, trace_id)
+
+
+async def test_a_step_that_began_elsewhere_ends_quietly_and_changes_no_context() -> None:
+    with run_collector() as collector:
+        tracer = build_tracer(collector.url, 1.0, "triage", "0", Redactor(), has_text=False)
+        assert tracer is not None
+        trace = tracer.start("POST", "/ask", None)
+        assert trace is not None
+        context = contextvars.copy_context()
+        context.run(trace.begin, "call", compat.Step(compat.StepKind.MODULE, "Module", None, {}))
+        before = get_current_span()
+        trace.end("call", None, None)
+        assert get_current_span() is before
+        trace.finish(200, "")
+        trace.begin("late", compat.Step(compat.StepKind.MODULE, "Late", None, {}))
+        trace.end("late", None, None)
+        assert not get_current_span().get_span_context().is_valid
+        await asyncio.to_thread(tracer.close, 5)
+    assert collector.get_tree(trace.trace_id) == ("POST /ask", (("Module", ()),))
