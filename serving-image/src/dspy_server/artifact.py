@@ -5,6 +5,7 @@ Pure, standard library only, and before DSPy sees a byte. The module's shape is 
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -14,6 +15,8 @@ from dspy_server.errors import DigestError, RefusedError, SignatureError
 
 MAX_BYTES: Final = 16 * 1024 * 1024
 MAX_DEPTH: Final = 32
+MAX_VALUES: Final = 2_000_000
+"""Counted before anything is parsed: 16 MiB of empty lists take 450 MB and hold the interpreter for seconds."""
 MAX_DEMOS: Final = 1000
 PREDICTOR_KEYS: Final = frozenset({"traces", "train", "demos", "signature", "fields", "lm"})
 REQUIRED_KEYS: Final = frozenset({"traces", "train", "demos", "signature", "lm"})
@@ -88,12 +91,46 @@ def check(data: bytes, sha256: str, shape: Shape | None, *, dspy_version: str) -
     cleaned = {
         name: _check_predictor(name, value, None if shape is None else shape.predictors.get(name), found)
         for name, value in predictors.items()
+        if shape is None or name in shape.predictors
     }
     if found.reasons:
         raise RefusedError(*found.reasons)
     if found.mismatches:
         raise SignatureError(*found.mismatches)
     return Checked(cleaned[ROOT] if is_flat else cleaned, version, tuple(found.notes))
+
+
+def check_same_shape(canary: Checked, stable: Checked) -> None:
+    """Whether two programs have the same predictors with as many fields: then the code of one can run the other.
+
+    Raises:
+        SignatureError: with every difference.
+    """
+    ours, theirs = _get_predictors(canary.state), _get_predictors(stable.state)
+    found = [f"no predictor {name}, which the stable program has" for name in sorted(set(theirs) - set(ours))]
+    found += [f"{name}: the stable program has no such predictor" for name in sorted(set(ours) - set(theirs))]
+    for name in sorted(set(ours) & set(theirs)):
+        count, expected = (len(state[name]["signature"]["fields"]) for state in (ours, theirs))
+        if count != expected:
+            found.append(f"{name}: {count} fields, the stable program has {expected}")
+    if found:
+        raise SignatureError(*found)
+
+
+def describe(checked: Checked) -> dict[str, Any]:
+    """What a program holds, by predictor, for people."""
+    return {
+        name: {
+            "demos": len(state["demos"]),
+            "fields": [field["prefix"] for field in state["signature"]["fields"]],
+            "instructions": state["signature"]["instructions"],
+        }
+        for name, state in _get_predictors(checked.state).items()
+    }
+
+
+def _get_predictors(state: dict[str, Any]) -> dict[str, Any]:
+    return {ROOT: state} if _is_flat(state) else state
 
 
 def get_digest(data: bytes) -> str:
@@ -116,9 +153,14 @@ def _parse(data: bytes) -> dict[str, Any]:
     """Strict JSON: UTF-8, an object, no duplicate key, no NaN, bounded depth."""
     if len(data) > MAX_BYTES:
         raise RefusedError(f"larger than {MAX_BYTES} bytes")
+    if sum(map(data.count, (b",", b"[", b"{"))) > MAX_VALUES:
+        raise RefusedError(f"more than {MAX_VALUES} values")
     try:
         value = json.loads(
-            data.decode("utf-8"), object_pairs_hook=_no_duplicates, parse_constant=_no_constant
+            data.decode("utf-8"),
+            object_pairs_hook=_no_duplicates,
+            parse_constant=_no_constant,
+            parse_float=_get_finite,
         )
     except UnicodeDecodeError as exc:
         raise RefusedError("not UTF-8") from exc
@@ -130,7 +172,17 @@ def _parse(data: bytes) -> dict[str, Any]:
         raise RefusedError("not a JSON object")
     if _is_deeper(value, MAX_DEPTH):
         raise RefusedError(f"nested deeper than {MAX_DEPTH}")
+    if rb"\u" in data:
+        _check_text(value)
     return value
+
+
+def _check_text(value: object) -> None:
+    """Half of a surrogate pair is JSON, but no request to a model can carry it: every answer would fail."""
+    try:
+        json.dumps(value, ensure_ascii=False).encode("utf-8")
+    except UnicodeEncodeError as exc:
+        raise RefusedError("not UTF-8: half of a surrogate pair") from exc
 
 
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -142,6 +194,13 @@ def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is no JSON number")
+
+
+def _get_finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text[:20]} is too large for a number")
+    return value
 
 
 def _is_deeper(value: object, depth: int) -> bool:
@@ -165,7 +224,8 @@ def _check_metadata(value: object, running: str, found: _Findings) -> str:
             found.reasons.append(f"metadata.dependency_versions.{name}: not a version")
     written = versions.get("dspy")
     if not isinstance(written, str):
-        found.reasons.append("metadata.dependency_versions.dspy: missing")
+        if "dspy" not in versions:
+            found.reasons.append("metadata.dependency_versions.dspy: missing")
         return ""
     if written.partition(".")[0] != running.partition(".")[0]:
         found.reasons.append(f"written by dspy {written}, this server runs dspy {running}")
@@ -201,7 +261,8 @@ def _check_predictor(
             found.reasons.append(f"{name}.{key}: not a list")
     if value.get("lm") is not None:
         found.notes.append(f"{name}.lm: dropped, the deployment's spec.lm answers")
-    _check_signature(f"{name}.signature", value.get("signature"), shape, found)
+    if "signature" in value:
+        _check_signature(f"{name}.signature", value["signature"], shape, found)
     _check_demos(f"{name}.demos", value.get("demos", []), shape, found)
     _check_decisions(f"{name}.fields", value.get("fields", {}), shape, found)
     return {**value, "traces": [], "train": [], "lm": None}

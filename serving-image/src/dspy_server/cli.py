@@ -17,11 +17,12 @@ from types import FrameType
 from typing import Final
 
 from dspy_server import artifact, eval_command, logs
-from dspy_server.contract import Track
+from dspy_server.contract import ENV_PULL, PULL_DIR, Track
 from dspy_server.errors import LoadError, SettingsError
 from dspy_server.redact import Redactor
 from dspy_server.routes import FULL_WEIGHT, Route, Table
 from dspy_server.settings import Settings, get_environment, load_settings
+from dspy_server.uris import is_uri
 
 OK: Final = 0
 REFUSED: Final = 1
@@ -49,13 +50,15 @@ def _build_parser() -> argparse.ArgumentParser:
     serve.add_argument("--artifact", type=Path, metavar="FILE", help="the compiled program to serve alone")
     serve.set_defaults(run=_serve)
     verify = commands.add_parser("verify", help="check an artifact as the server does before it loads it")
-    verify.add_argument("file", type=Path, metavar="FILE")
+    verify.add_argument("file", metavar="FILE", help="a file or a URI")
     verify.add_argument("--sha256", required=True, help="the expected digest, 64 hex")
     verify.add_argument("--module", help="also check the fit to package.module:Attribute")
+    verify.add_argument("--stable", metavar="FILE", help="also check that it has this program's shape")
     verify.add_argument("--source", type=Path, metavar="FOLDER", help="code to put on sys.path")
+    verify.add_argument("--json", action="store_true", help="one JSON object on standard output")
     verify.set_defaults(run=_verify)
     inspect = commands.add_parser("inspect", help="what an artifact holds, as JSON")
-    inspect.add_argument("file", type=Path, metavar="FILE")
+    inspect.add_argument("file", metavar="FILE", help="a file or a URI")
     inspect.set_defaults(run=_inspect)
     eval_command.add_parser(commands)
     return parser
@@ -106,49 +109,60 @@ def _verify(options: argparse.Namespace) -> int:
     if options.source is not None:
         program.add_source(options.source)
     program.add_source(Path.cwd())
+    reasons: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     try:
-        data = program.read_artifact(options.file)
+        data = _read(options.file)
         module = None if options.module is None else program.build_module(options.module)
         shape = None if module is None else compat.get_shape(module)
         checked = artifact.check(data, options.sha256, shape, dspy_version=compat.DSPY_VERSION)
+        if options.stable is not None:
+            artifact.check_same_shape(checked, _check_alone(_read(options.stable)))
+        notes = checked.notes
     except LoadError as exc:
-        for reason in exc.reasons:
-            print(reason, file=sys.stderr)
-        return REFUSED
-    for note in checked.notes:
-        print(f"note: {note}", file=sys.stderr)
-    return OK
+        reasons = exc.reasons
+    if options.json:
+        print(json.dumps({"accepted": not reasons, "reasons": reasons, "notes": notes}, ensure_ascii=False))
+    else:
+        for line in (*reasons, *(f"note: {note}" for note in notes)):
+            print(line, file=sys.stderr)
+    return REFUSED if reasons else OK
 
 
 def _inspect(options: argparse.Namespace) -> int:
-    from dspy_server import compat, program  # noqa: PLC0415 - see above
-
     try:
-        data = program.read_artifact(options.file)
-        digest = artifact.get_digest(data)
-        checked = artifact.check(data, digest, None, dspy_version=compat.DSPY_VERSION)
+        data = _read(options.file)
+        checked = _check_alone(data)
     except LoadError as exc:
         for reason in exc.reasons:
             print(reason, file=sys.stderr)
         return REFUSED
-    is_flat = "signature" in checked.state
-    predictors = {artifact.ROOT: checked.state} if is_flat else checked.state
     report = {
-        "sha256": digest,
+        "sha256": artifact.get_digest(data),
         "bytes": len(data),
         "dspy": checked.dspy_version,
-        "predictors": {
-            name: {
-                "demos": len(state["demos"]),
-                "fields": [field["prefix"] for field in state["signature"]["fields"]],
-                "instructions": state["signature"]["instructions"],
-            }
-            for name, state in predictors.items()
-        },
+        "predictors": artifact.describe(checked),
         "notes": list(checked.notes),
     }
     print(json.dumps(report, indent=2, ensure_ascii=False))
     return OK
+
+
+def _read(place: str) -> bytes:
+    """The bytes of a file or behind a URI, as a pod would get them."""
+    from dspy_server import program  # noqa: PLC0415 - see above
+    from dspy_server.fetch import Fetcher  # noqa: PLC0415 - see above
+
+    if not is_uri(place):
+        return program.read_artifact(Path(place))
+    return asyncio.run(Fetcher(Path(get_environment().get(ENV_PULL, PULL_DIR))).fetch(place))
+
+
+def _check_alone(data: bytes) -> artifact.Checked:
+    """A program by itself, whatever its digest and module."""
+    from dspy_server import compat  # noqa: PLC0415 - see above
+
+    return artifact.check(data, artifact.get_digest(data), None, dspy_version=compat.DSPY_VERSION)
 
 
 if __name__ == "__main__":

@@ -139,8 +139,9 @@ REFUSED = {
 def test_what_is_not_on_the_allow_list_is_refused(what: str, state: dict[str, Any]) -> None:
     check_state(state, SHAPE)
     REFUSED[what](state)
-    with pytest.raises(RefusedError):
+    with pytest.raises(RefusedError) as caught:
         check_state(state, SHAPE)
+    assert len(caught.value.reasons) == 1
 
 
 @pytest.mark.parametrize("key", ["traces", "train", "demos", "signature", "lm"])
@@ -163,10 +164,30 @@ def test_a_missing_key_is_refused(key: str, state: dict[str, Any]) -> None:
         b'{"a":' * 40 + b"1" + b"}" * 40,
         b"[" * 100_000,
         b'{"metadata": {}}',
+        b'{"route": 1e999}',
+        rb'{"route": "\ud800"}',
+        rb'{"\udfff": 1}',
+        b'{"route": ' + b"9" * 5000 + b"}",
     ],
 )
 def test_what_is_no_strict_json_object_is_refused(data: bytes) -> None:
-    with pytest.raises(RefusedError):
+    with pytest.raises(RefusedError) as caught:
+        check(data, get_digest(data), SHAPE, dspy_version=compat.DSPY_VERSION)
+    assert len(caught.value.reasons) == 1
+
+
+def test_whole_surrogate_pairs_are_text(state: dict[str, Any]) -> None:
+    state["route"]["signature"]["instructions"] = "\N{GRINNING FACE}"
+    data = json.dumps(state, ensure_ascii=True).encode()
+    assert rb"\ud83d\ude00" in data
+    checked = check(data, get_digest(data), SHAPE, dspy_version=compat.DSPY_VERSION)
+    assert checked.state["route"]["signature"]["instructions"] == "\N{GRINNING FACE}"
+
+
+def test_millions_of_empty_lists_are_refused_before_they_are_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dspy_server.artifact.json.loads", None)
+    data = b'{"route":[' + b"[]," * 1_500_000 + b"1]}"
+    with pytest.raises(RefusedError, match="more than 2000000 values"):
         check(data, get_digest(data), SHAPE, dspy_version=compat.DSPY_VERSION)
 
 

@@ -2,7 +2,8 @@ import json
 from pathlib import Path
 
 import pytest
-from tests.unit.serving.worlds import World
+from tests.unit.serving.programs import Other
+from tests.unit.serving.worlds import World, dump_program
 
 from dspy_server.cli import main
 
@@ -90,3 +91,43 @@ def test_serve_wants_a_module_for_an_artifact(
     path.write_text('{"lm": {"primary": {"model": "openai/x"}}}')
     assert main(["serve", "--config", str(path), "--artifact", str(world.slot_path(0))]) == 2
     assert "--module" in capsys.readouterr().err
+
+
+def test_verify_answers_in_json_for_machines(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    path = str(world.slot_path(0))
+    assert main(["verify", path, "--sha256", world.shas[0], "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"accepted": True, "reasons": [], "notes": []}
+    assert main(["verify", path, "--sha256", "0" * 64, "--json"]) == 1
+    answer = capsys.readouterr()
+    assert (json.loads(answer.out)["accepted"], answer.err) == (False, "")
+    assert len(json.loads(answer.out)["reasons"]) == 1
+
+
+def test_verify_compares_with_the_stable_program(
+    world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = dump_program(Other(), tmp_path)
+    sha256 = world.fill_slot(2, other)
+    stable, candidate = str(world.slot_path(0)), str(world.slot_path(2))
+    assert main(["verify", candidate, "--sha256", sha256, "--stable", stable]) == 1
+    assert capsys.readouterr().err == "route: 3 fields, the stable program has 2\n"
+    assert main(["verify", str(world.slot_path(1)), "--sha256", world.shas[1], "--stable", stable]) == 0
+    state = json.loads(other)
+    state["answer"] = state.pop("route")
+    sha256 = world.fill_slot(2, json.dumps(state).encode())
+    assert main(["verify", candidate, "--sha256", sha256, "--stable", stable]) == 1
+    assert capsys.readouterr().err.splitlines() == [
+        "no predictor route, which the stable program has",
+        "answer: the stable program has no such predictor",
+    ]
+
+
+def test_verify_and_inspect_take_a_uri_as_a_pod_does(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    uri = f"file://{world.slot_path(0)}"
+    assert main(["verify", uri, "--sha256", world.shas[0], "--module", MODULE]) == 0
+    assert main(["inspect", uri]) == 0
+    assert json.loads(capsys.readouterr().out)["sha256"] == world.shas[0]
+    assert main(["inspect", "https://127.0.0.1/program.json"]) == 1
+    assert "may not come from" in capsys.readouterr().err
