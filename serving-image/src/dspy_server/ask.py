@@ -97,7 +97,8 @@ async def check(server: Server, request: Request, exchange: Exchange, inputs: Ma
         ) from exc
     deadline = asyncio.get_running_loop().time() + server.config.lm.timeout
     call = Call(deadline, choice.route.revision)
-    exchange.call, exchange.inputs = call, parsed
+    exchange.calls.append(call)
+    exchange.inputs = parsed
     if exchange.journal.trace is not None:
         call.on_attempt = exchange.journal.trace.note_attempt
     key = server.cache.find_key(choice.route, inputs, user) if choice.judged else None

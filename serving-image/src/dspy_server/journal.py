@@ -29,7 +29,7 @@ class Journal:
     """One request's; its threads write it too.
 
     Attributes:
-        queue, program: seconds that it waited for a slot, and that its program ran.
+        queue, program: seconds that it waited for a slot, and that its program ran; the longest of a batch.
         lm: seconds of its LM calls, added up: those of calls at the same time too.
         modules: by name.
         trace: its spans, if it was sampled.
@@ -55,11 +55,11 @@ class Journal:
     def run(self, queued_at: float) -> Iterator[None]:
         """Around the program; `queued_at`, of the clock, is when it began to wait for its slot."""
         started = self._clock()
-        self.queue = started - queued_at
+        self.queue = max(self.queue, started - queued_at)
         try:
             yield
         finally:
-            self.program = self._clock() - started
+            self.program = max(self.program, self._clock() - started)
 
     def describe(self, **attributes: str) -> None:
         """What the request's spans say of it."""

@@ -21,8 +21,8 @@ _QUOTING: Final = ("dspy", "litellm", "LiteLLM")
 STRUCTURAL: Final = frozenset(
     {
         "event", "level", "timestamp", "program", "request_id", "trace_id", "revision", "track", "judged", "route",
-        "status", "class", "error_class", "code", "cache", "seconds", "modules", "model", "lm_calls", "tokens",
-        "sha256", "generation", "logger", "line", "where", "error", "exception",
+        "status", "class", "error_class", "code", "cache", "seconds", "modules", "model", "questions", "lm_calls",
+        "tokens", "sha256", "generation", "logger", "line", "where", "error", "exception",
     }
 )  # fmt: skip
 """Fields that the server names itself: an id of digits must not be taken for a phone."""

@@ -99,7 +99,7 @@ async def _answer_all(
     server: Server, request: Request, exchange: Exchange, rows: Sequence[Mapping[str, Any]]
 ) -> tuple[Program, Sequence[Answer]]:
     """One answer a row; what the first row learns is what is counted."""
-    exchanges = [exchange, *(Exchange(exchange.request_id) for _ in rows[1:])]
+    exchanges = [exchange, *(exchange.branch() for _ in rows[1:])]
     questions = [
         await ask.check(server, request, each, row) for each, row in zip(exchanges, rows, strict=True)
     ]

@@ -14,7 +14,7 @@ from starlette.requests import Request
 
 from dspy_server import bodies, logs, problems
 from dspy_server.answer_cache import AnswerCache
-from dspy_server.contract import CacheLabel, ErrorClass, ProblemCode, Rejection
+from dspy_server.contract import CacheLabel, ErrorClass, ProblemCode, Rejection, TokenKind
 from dspy_server.engine import Call
 from dspy_server.journal import Journal
 from dspy_server.limits import Admission
@@ -70,7 +70,8 @@ class Exchange:
     Attributes:
         code: of the problem that it was answered with.
         cache: where its answer comes from.
-        inputs, outputs: alive; logged only where text is.
+        calls: what each of its questions used; a batch has several.
+        inputs, outputs: alive, of the first question; logged only where text is.
     """
 
     request_id: str
@@ -81,7 +82,7 @@ class Exchange:
     error: ErrorClass | None = None
     code: ProblemCode | None = None
     cache: CacheLabel = CacheLabel.MISS
-    call: Call | None = None
+    calls: list[Call] = field(default_factory=list)
     inputs: Mapping[str, Any] | None = None
     outputs: Mapping[str, Any] | None = None
 
@@ -90,9 +91,13 @@ class Exchange:
         """The id of its trace, if it was sampled."""
         return None if self.journal.trace is None else self.journal.trace.trace_id
 
+    def branch(self) -> "Exchange":
+        """For one more question of the same request: an answer of its own in the same journal."""
+        return Exchange(self.request_id, self.journal, calls=self.calls)
+
     def describe(self, *, with_text: bool) -> dict[str, Any]:
         """What its log line says; seconds are rounded to tenths of a millisecond."""
-        journal, call = self.journal, self.call
+        journal, calls = self.journal, self.calls
         seconds = {
             "total": journal.total,
             "queue": journal.queue,
@@ -112,12 +117,13 @@ class Exchange:
             "judged": self.judged,
             "class": self.error,
             "code": self.code,
-            "cache": None if call is None else self.cache,
+            "cache": self.cache if calls else None,
             "seconds": {name: round(value, 4) for name, value in seconds.items()},
             "modules": modules,
-            "model": None if call is None else call.model,
-            "lm_calls": 0 if call is None else call.calls,
-            "tokens": {} if call is None else dict(call.usage),
+            "model": next((call.model for call in calls if call.model), None),
+            "questions": len(calls),
+            "lm_calls": sum(call.calls for call in calls),
+            "tokens": {kind: sum(call.usage[kind] for call in calls) for kind in TokenKind},
             **text,
         }
 

@@ -22,7 +22,7 @@ from dspy_server.redact import Redactor
 
 FIELDS = {
     "event", "level", "timestamp", "program", "route", "status", "request_id", "trace_id", "revision", "track",
-    "judged", "class", "code", "cache", "seconds", "modules", "model", "lm_calls", "tokens",
+    "judged", "class", "code", "cache", "seconds", "modules", "model", "questions", "lm_calls", "tokens",
 }  # fmt: skip
 
 

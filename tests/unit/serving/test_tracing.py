@@ -335,3 +335,25 @@ async def test_a_step_that_began_elsewhere_ends_quietly_and_changes_no_context()
         assert not get_current_span().get_span_context().is_valid
         await asyncio.to_thread(tracer.close, 5)
     assert collector.get_tree(trace.trace_id) == ("POST /ask", (("Module", ()),))
+
+
+async def test_a_batch_is_one_trace_and_one_line(
+    world: World, base_url: str, tmp_path: Path, collector: Collector
+) -> None:
+    serve(world, tmp_path, Nested())
+    tickets = {"name": "ticket", "shape": [3], "datatype": "BYTES", "data": ["one", "two", "three"]}
+    with structlog.testing.capture_logs() as lines:
+        async with run(world, base_url, configure(collector)) as (server, client):
+            answer = await client.post("/v2/models/triage/infer", json={"inputs": [tickets]})
+            await flush(server)
+    assert answer.status_code == 200, answer.text
+    _, children = collector.get_tree(answer.headers["x-trace-id"])
+    assert children == expect("Nested")[1] * 3
+    (line,) = [line for line in lines if line["event"] == "asked"]
+    assert (line["questions"], line["lm_calls"], line["modules"]["Nested"]["calls"]) == (3, 6, 3)
+    sent = [
+        span.attributes["gen_ai.usage.input_tokens"]
+        for span in collector.spans
+        if span.name.startswith("chat")
+    ]
+    assert line["tokens"]["prompt"] == sum(sent)
