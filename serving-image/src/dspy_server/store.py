@@ -12,6 +12,7 @@ from typing import Any, Final, TypeVar
 import redis.asyncio
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.commands.core import AsyncScript
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
@@ -74,6 +75,8 @@ class Store:
         self._timeout = timeout
         self._breaker = Breaker(FAILURES, OPEN_SECONDS, clock)
         self._places = asyncio.Semaphore(CONNECTIONS)
+        self._scripts: dict[str, AsyncScript] = {}
+        self._warned: set[str] = set()
         self._later: set[asyncio.Task[None]] = set()
 
     @property
@@ -91,33 +94,28 @@ class Store:
             permit = self._breaker.enter()
             if permit is None:
                 raise StoreError("Redis is not asked at the moment")
-            outcome = Outcome.UNKNOWN
+            outcome, problem = Outcome.UNKNOWN, ""
             try:
                 answer = await self._wait(command)
                 outcome = Outcome.ANSWERED
             except (TimeoutError, OSError, RedisConnectionError, RedisTimeoutError) as exc:
-                outcome = Outcome.FAILED
-                raise StoreError(f"Redis does not answer: {type(exc).__name__}") from exc
+                outcome, problem = Outcome.FAILED, type(exc).__name__
+                raise StoreError(f"Redis does not answer: {problem}") from exc
             except RedisError as exc:
-                outcome = Outcome.ANSWERED
-                raise StoreError(f"Redis refuses: {type(exc).__name__}") from exc
+                outcome, problem = Outcome.ANSWERED, type(exc).__name__
+                self._warn_once(problem)
+                raise StoreError(f"Redis refuses: {problem}") from exc
             finally:
-                self._record(permit, outcome)
+                self._record(permit, outcome, problem)
         return answer
 
     async def _wait(self, command: Callable[[_Client], Awaitable[_T]]) -> _T:
-        task = asyncio.ensure_future(command(self._client))
-        try:
-            await asyncio.wait([task], timeout=self._timeout)
-            for _ in range(TURNS):
-                if task.done():
-                    break
-                await asyncio.sleep(0)
-            if not task.done():
-                raise TimeoutError
-            return task.result()
-        finally:
-            task.cancel()
+        async with asyncio.timeout(None) as limit:
+            alarm = _Alarm(limit, self._timeout)
+            try:
+                return await command(self._client)
+            finally:
+                alarm.cancel()
 
     async def get(self, key: str, max_bytes: int) -> bytes:
         """The first `max_bytes` of a value; empty if there is none."""
@@ -147,9 +145,10 @@ class Store:
 
     async def run(self, script: Script, key: str, *args: float) -> Any:
         """What a script answers that touches one key."""
-        return await self.call(
-            lambda client: client.register_script(script.text)(keys=[key], args=list(args))
-        )
+        known = self._scripts.get(script.text)
+        if known is None:
+            known = self._scripts[script.text] = AsyncScript(self._client, script.text)
+        return await self.call(lambda _: known(keys=[key], args=list(args)))
 
     def later(self, work: Coroutine[Any, Any, None]) -> None:
         """Do `work` off a request's path; what fails is lost."""
@@ -164,12 +163,39 @@ class Store:
         await self._client.aclose()
         await self._client.connection_pool.disconnect()
 
-    def _record(self, permit: Permit, outcome: Outcome) -> None:
+    def _warn_once(self, problem: str) -> None:
+        """A user without a right, a full or read-only Redis: true of every command, worth one line."""
+        if problem not in self._warned:
+            self._warned.add(problem)
+            logs.get_logger().warning("redis_refuses", error=problem)
+
+    def _record(self, permit: Permit, outcome: Outcome, problem: str) -> None:
         state = self._breaker.record(permit, outcome)
         if state is BreakerState.OPEN:
-            logs.get_logger().warning("redis_lost", seconds=OPEN_SECONDS)
+            logs.get_logger().warning("redis_lost", error=problem, seconds=OPEN_SECONDS)
         elif state is BreakerState.CLOSED:
             logs.get_logger().info("redis_back")
+
+
+class _Alarm:
+    """Ends a wait after so many seconds and then so many turns of the loop."""
+
+    def __init__(self, limit: asyncio.Timeout, seconds: float) -> None:
+        self._limit = limit
+        self._loop = asyncio.get_running_loop()
+        self._turns = TURNS
+        self._handle: asyncio.Handle = self._loop.call_later(seconds, self._ring)
+
+    def cancel(self) -> None:
+        """The wait has ended."""
+        self._handle.cancel()
+
+    def _ring(self) -> None:
+        if self._turns:
+            self._turns -= 1
+            self._handle = self._loop.call_soon(self._ring)
+        else:
+            self._limit.reschedule(self._loop.time())
 
 
 async def _swallow(work: Coroutine[Any, Any, None]) -> None:

@@ -1,6 +1,7 @@
 """The client of Redis: short patience, a breaker, and no secret in what it says."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -75,7 +76,17 @@ async def test_after_failures_in_a_row_it_is_left_alone_and_then_tried_once(
     assert store.retry_after == 0
 
 
-async def test_an_answer_that_says_error_is_no_outage(store: Store) -> None:
+async def test_an_answer_that_says_error_is_no_outage_and_is_logged_once(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines: list[tuple[str, dict[str, Any]]] = []
+
+    class Log:
+        def warning(self, event: str, **fields: Any) -> None:
+            lines.append((event, fields))
+
+    monkeypatch.setattr("dspy_server.store.logs.get_logger", Log)
+
     async def refuse(_client: Any) -> None:
         raise ResponseError("OOM command not allowed: a secret")
 
@@ -84,6 +95,7 @@ async def test_an_answer_that_says_error_is_no_outage(store: Store) -> None:
             await store.call(refuse)
         assert "secret" not in str(caught.value)
     assert store.retry_after == 0
+    assert lines == [("redis_refuses", {"error": "ResponseError"})]
 
 
 async def test_patience_is_short_and_a_caller_who_leaves_says_nothing_of_redis(
@@ -124,6 +136,19 @@ async def test_what_is_done_later_is_done_before_the_end_and_its_failure_harms_n
     await store.close()
     assert done == [1]
     await until(lambda: not store._later)
+
+
+async def test_a_busy_loop_is_not_a_slow_redis(server: fakeredis.FakeServer, clock: Clock) -> None:
+    store = Store(FakeAsyncRedis(server=server), clock, timeout=0.01)
+
+    async def answer_after_a_few_turns(_client: Any) -> int:
+        time.sleep(0.05)  # noqa: ASYNC251 - what somebody else's work does to a loop
+        for _ in range(5):
+            await asyncio.sleep(0)
+        return 7
+
+    assert await store.call(answer_after_a_few_turns) == 7
+    await store.close()
 
 
 @pytest.mark.parametrize("url", ["redis.example:6379", "http://:s3cret@redis", "redis://:s3cret@redis:port"])
