@@ -137,6 +137,7 @@ async def _run(server: Server, question: Question, exchange: Exchange, turn: Tur
     _observe(server, question, exchange)
     if choice.judged:
         server.scorer.offer(exchange.revision, question.user, question.inputs, prediction)
+        server.capture.offer(choice.route.track, question.inputs, outputs)
     token = _find_token(server, choice, exchange.request_id, question.user)
     return answers.build_answer(choice, call, outputs, exchange.request_id, token=token, cache=exchange.cache)
 

@@ -1,6 +1,6 @@
-"""`dspy-server eval`: the regression gate as a Job, a CI pipeline or a person runs it.
+"""`dspy-server eval`: the regression gate as a Job, a CI pipeline or a person runs it; `--harvest`: fresh examples.
 
-Exit codes: 0 pass, 1 fail, 2 wrong usage, set or program, 3 no verdict because no model answered.
+Exit codes: 0 pass, 1 fail, 2 wrong usage, set or program, 3 no verdict because no model, or no Redis, answered.
 """
 
 import argparse
@@ -10,7 +10,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from dspy_server import logs
-from dspy_server.contract import GATE_EXIT_CODES, TERMINATION_LOG, GateReason, GateVerdict
+from dspy_server.contract import (
+    GATE_EXIT_CODES,
+    TERMINATION_LOG,
+    GateReason,
+    GateVerdict,
+)
 from dspy_server.errors import LoadError, SettingsError
 from dspy_server.examples import MAX_BYTES, ExamplesError, ExampleSet, parse_examples
 from dspy_server.settings import get_environment, load_settings, parse_percent
@@ -24,9 +29,9 @@ def add_parser(commands: Any) -> None:
     """Add the command to those of `dspy-server`."""
     parser = commands.add_parser("eval", help="compare two artifacts on a set of examples with gold fields")
     parser.add_argument("--dataset", type=Path, required=True, metavar="FILE", help="JSON lines: the set")
-    parser.add_argument("--canary", type=Path, required=True, metavar="FILE", help="the artifact to judge")
+    parser.add_argument("--canary", type=Path, metavar="FILE", help="the artifact to judge")
     parser.add_argument("--stable", type=Path, metavar="FILE", help="the artifact that it would replace")
-    parser.add_argument("--metric", required=True, help="package.module:function of (example, prediction)")
+    parser.add_argument("--metric", help="package.module:function of (example, prediction)")
     parser.add_argument("--module", help="package.module:Attribute; default: the configuration's")
     parser.add_argument("--config", type=Path, metavar="FILE", help="JSON as for serve; its lm answers")
     parser.add_argument("--source", type=Path, metavar="FOLDER", help="code to put on sys.path")
@@ -42,11 +47,29 @@ def add_parser(commands: Any) -> None:
         metavar="FILE",
         help="gets the result too, if it is there; default: %(default)s",
     )
+    parser.add_argument(
+        "--harvest",
+        type=_get_count,
+        metavar="N",
+        help="print N lines of captured questions for the set instead",
+    )
+    parser.add_argument(
+        "--against",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="JSON lines that harvested questions must not be near to; may be given again",
+    )
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
     """Measure, print the result, leave it where the kubelet reads it; the exit code says the verdict."""
+    if options.harvest is not None:
+        from dspy_server import harvest_command  # noqa: PLC0415 - it imports DSPy
+
+        return harvest_command.run(options.dataset, options.against, options.harvest)
     try:
         result = _evaluate(options)
     except SettingsError as exc:
@@ -64,6 +87,8 @@ def run(options: argparse.Namespace) -> int:
 
 def _evaluate(options: argparse.Namespace) -> Result:
     """The result; usage, settings and the set are checked before DSPy is imported, which takes seconds."""
+    if options.canary is None or options.metric is None:
+        raise SettingsError("give --canary FILE and --metric package.module:function")
     settings = load_settings(get_environment(), options.config)
     module = options.module or settings.config.module
     if not module:

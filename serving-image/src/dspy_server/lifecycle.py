@@ -21,6 +21,7 @@ import uvicorn
 from dspy_server import adapter, compat, logs, program, targets, tokens
 from dspy_server.answer_cache import AnswerCache
 from dspy_server.app import build_app, build_metrics_app
+from dspy_server.capture import Capture
 from dspy_server.contract import CacheLabel, ScoreSource
 from dspy_server.fetch import Fetcher
 from dspy_server.limits import Admission
@@ -198,6 +199,7 @@ def build_parts(settings: Settings) -> Parts:
         lm=build_lm(config.lm, lms, metrics, cached=is_wanted(config.serving.cache)),
         adapter=chat,
         scorer=rulers.scorer,
+        capture=_build_capture(settings, shared),
         feedback=FeedbackBox(keys, metrics, clock, shared) if keys is not None else None,
         admission=Admission(
             limits.concurrency, limits.queue, asyncio.get_running_loop().time, rate=limits.requests_per_second
@@ -229,6 +231,14 @@ def _build_tracer(settings: Settings) -> Tracer | None:
         Redactor(serving.logs.redact),
         has_text=serving.logs.text == "Redacted",
     )
+
+
+def _build_capture(settings: Settings, shared: Store | None) -> Capture:
+    serving = settings.config.serving
+    if serving.capture.sample and shared is None:
+        logs.get_logger().warning("nothing_captured", reason="no Redis: cache.redisSecret")
+    redactor = Redactor(serving.logs.redact)
+    return Capture(shared, serving.capture, redactor, program=settings.process.program)
 
 
 def _find_store(settings: Settings) -> Store | None:

@@ -14,6 +14,7 @@ from starlette.requests import Request
 
 from dspy_server import bodies, logs, problems
 from dspy_server.answer_cache import AnswerCache
+from dspy_server.capture import Capture
 from dspy_server.contract import CacheLabel, ErrorClass, ProblemCode, Rejection, TokenKind
 from dspy_server.engine import Call
 from dspy_server.journal import Journal
@@ -51,6 +52,7 @@ class Server:
     lm: Any
     adapter: Any
     scorer: Scorer
+    capture: Capture
     feedback: FeedbackBox | None
     admission: Admission
     users: SharedLimits
