@@ -39,7 +39,7 @@ from dspy_server.shared_limits import SharedLimits
 from dspy_server.snapshot import KeeperConfig, RouteKeeper
 from dspy_server.store import Store, build_client
 from dspy_server.targets import LmTarget
-from dspy_server.tracing import Tracer, build_tracer
+from dspy_server.tracing import Tracer
 from dspy_server.users import UserLimits
 
 VERSION: Final = "0.1.0"
@@ -209,7 +209,7 @@ def build_parts(settings: Settings) -> Parts:
         workers=ThreadPoolExecutor(limits.concurrency, thread_name_prefix="program"),
         version=_build_version(settings) | {"userLimits": users.kept_by, "answerCache": cache.scope},
         admin_token=process.admin_token,
-        tracer=_build_tracer(settings),
+        tracer=_find_tracer(settings),
     )
     lm_hash = targets.get_lm_hash(config.lm)
     return Parts(
@@ -221,8 +221,13 @@ def build_parts(settings: Settings) -> Parts:
     )
 
 
-def _build_tracer(settings: Settings) -> Tracer | None:
+def _find_tracer(settings: Settings) -> Tracer | None:
+    """The tracer, if there is a collector."""
     serving = settings.config.serving
+    if not serving.tracing.endpoint:
+        return None
+    from dspy_server.exporter import build_tracer  # noqa: PLC0415 - a server without traces does not pay for it
+
     return build_tracer(
         serving.tracing.endpoint,
         serving.tracing.sample,

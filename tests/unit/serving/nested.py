@@ -63,6 +63,7 @@ class Odd(Nested):
         span.set_attribute("user.nan", float("nan"))
         span.set_attribute("user.long", "x" * 100_000)
         span.set_attribute("user.text", "call 13800138000")
+        span.set_status(trace.StatusCode.ERROR, "call 13800138000")
         for index in range(200):
             span.set_attribute(f"user.{index}", index)
         if "late" in ticket:

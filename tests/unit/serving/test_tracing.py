@@ -4,6 +4,7 @@ import asyncio
 import contextvars
 import re
 import socket
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,10 @@ from tests.unit.serving.worlds import World, build_demos, dump_program, until
 
 from dspy_server import compat
 from dspy_server.app import build_metrics_app
+from dspy_server.exporter import build_tracer
 from dspy_server.redact import Redactor
 from dspy_server.server import Server
 from dspy_server.settings import list_without_effect
-from dspy_server.tracing import build_tracer
 
 INNER = ("Inner", (("Predict(ticket -> queue)", (("chat openai/icl-100", ()),)),))
 
@@ -321,7 +322,6 @@ async def test_a_stream_is_one_trace_that_ends_with_it(
 async def test_a_step_that_began_elsewhere_ends_quietly_and_changes_no_context() -> None:
     with run_collector() as collector:
         tracer = build_tracer(collector.url, 1.0, "triage", "0", Redactor(), has_text=False)
-        assert tracer is not None
         trace = tracer.start("POST", "/ask", None)
         assert trace is not None
         context = contextvars.copy_context()
@@ -357,3 +357,12 @@ async def test_a_batch_is_one_trace_and_one_line(
         if span.name.startswith("chat")
     ]
     assert line["tokens"]["prompt"] == sum(sent)
+
+
+async def test_a_server_without_traces_does_not_pay_for_them() -> None:
+    script = "import sys, dspy_server.lifecycle; print([m for m in sys.modules if 'telemetry.exporter' in m])"
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", script, stdout=asyncio.subprocess.PIPE
+    )
+    output, _ = await process.communicate()
+    assert (process.returncode, output) == (0, b"[]\n")
