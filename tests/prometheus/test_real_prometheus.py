@@ -58,6 +58,7 @@ def page(program: str, generation: int = 7, *, stable: int = 0, canary: int = 0,
             f'dspy_score_sum_total{{{who},source="metric"}} {n * 0.5}',
             f'dspy_score_sumsq_total{{{who},source="metric"}} {n * 0.25}',
             f"triage_refusals_total{{{who}}} {n // 5}",
+            f"dspy_route_fallback_total{{{who}}} {n // 10}",
             f'dspy_request_duration_seconds_count{{{who},cache="miss"}} {n}',
             f'dspy_request_duration_seconds_count{{{who},cache="hit"}} {n}',
         ]
@@ -124,6 +125,7 @@ async def test_two_readings_make_a_look(
         "latency": (Counts(n=40, bad=4), Counts(n=400, bad=200)),
         "refusals": (Counts(n=44, bad=8), Counts(n=440, bad=80)),
     }
+    assert (look.successes, look.fallbacks) == ((40, 400), 4)
     again = await reader.read([interest], at=first.t)
     assert isinstance(again, Reading)
     assert take_bases(again, key, plan) == take_bases(first, key, plan)
