@@ -112,12 +112,13 @@ async def _die_slowly(client: Client, resource: Resource) -> None:
     await _try(client.annotate(*place, {NOTE: "dying"}))
     await _try(client.merge(*place, {"metadata": {"finalizers": None}}))
     await _try(client.find(*place))
-    made = await client.create(resource, build(resource, name))
-    body = {"preconditions": {"uid": made["metadata"]["uid"]}, "propagationPolicy": "Foreground"}
-    await _try(client._call(Call("delete", resource, resource.path(NAMESPACE, name), body=body)))
-    await _try(client.find(*place))
-    await _try(client.merge(*place, {"metadata": {"finalizers": None}}))
-    await _try(client.find(*place))
+    for policy in ("Foreground", "Orphan", "Background"):
+        made = await client.create(resource, build(resource, name))
+        body = {"preconditions": {"uid": made["metadata"]["uid"]}, "propagationPolicy": policy}
+        await _try(client._call(Call("delete", resource, resource.path(NAMESPACE, name), body=body)))
+        await _try(client.find(*place))
+        await _try(client.merge(*place, {"metadata": {"finalizers": None}}))
+        await _try(client.find(*place))
 
 
 async def _apply(client: Client, resource: Resource) -> None:

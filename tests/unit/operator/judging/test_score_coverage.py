@@ -50,7 +50,9 @@ def test_looks_without_answers_say_nothing_of_their_scores() -> None:
 
 def test_a_step_begins_without_what_was_counted_before() -> None:
     state, _ = judge_all(start_rollout(build_config(SCORE)), list_looks(10, (10, 180), (20, 180)))
-    _, verdict = judge(enter_step(state, 2, 400), build_score_look(430, 0.8, n=(50, 50), successes=(50, 50)))
+    look = build_score_look(430, 0.8, n=(50, 50), successes=(50, 50), share=0.5)
+    after, verdict = judge(enter_step(state, 2, 400), look)
+    assert (after.successes, after.metrics[0].scored) == ((50, 50), (50, 50))
     assert get_coverage(verdict) == ""
 
 
