@@ -1,5 +1,6 @@
 """The programs that the server's tests serve."""
 
+import time
 from typing import Any, Literal
 
 import dspy
@@ -125,6 +126,12 @@ NOT_A_PROGRAM = 3
 
 
 def build_triage() -> Triage:
+    return Triage()
+
+
+def build_slowly() -> Triage:
+    """A program that takes long to build, as one that loads an index does."""
+    time.sleep(1.0)
     return Triage()
 
 

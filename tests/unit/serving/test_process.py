@@ -17,6 +17,8 @@ from typing import Any
 import httpx
 import pytest
 from tests.unit.serving.collector import run_collector
+from tests.unit.serving.harness import build_lm
+from tests.unit.serving.test_stream import ANSWER, join, parse_events, write_reply
 from tests.unit.serving.worlds import World, until
 
 REPOSITORY = Path(__file__).parents[3]
@@ -168,6 +170,23 @@ async def test_alone_on_a_laptop_it_serves_one_artifact_and_answers_what_it_bega
     process.popen.send_signal(signal.SIGTERM)
     body = (await answer).json()
     assert (body["outputs"], body["meta"]["track"]) == ({"queue": "shipping"}, "stable")
+    assert await process.wait_end() == 0
+
+
+async def test_a_stream_that_has_begun_is_told_to_its_end_after_sigterm(
+    start: Any, world: World, base_url: str, tmp_path: Path
+) -> None:
+    write_reply(world, tmp_path)
+    process = start(world.build_env(base_url, build_lm(base_url, "openai/icl-100+slow", timeout="20s")))
+    await process.wait_ready()
+    async with httpx.AsyncClient(timeout=30) as client:
+        telling = asyncio.create_task(client.post(f"{process.url}/ask/stream", json={"ticket": "money back"}))
+        while not re.search(r"^dspy_inflight\{.*\} 1\.0$", await scrape(process), re.MULTILINE):
+            pass
+        process.popen.send_signal(signal.SIGTERM)
+        events = parse_events((await telling).text)
+    assert (events[0][0], events[-1][0]) == ("chunk", "final")
+    assert join(events)["answer"] == events[-1][1]["outputs"]["answer"] == ANSWER
     assert await process.wait_end() == 0
 
 
