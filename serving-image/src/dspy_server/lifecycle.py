@@ -31,7 +31,7 @@ from dspy_server.metrics import Metrics
 from dspy_server.program import Program
 from dspy_server.redact import Redactor
 from dspy_server.routes import Route, Table
-from dspy_server.rulers import Rulers, build_rulers, list_sources
+from dspy_server.rulers import Rulers, build_rulers, find_is_first, list_sources
 from dspy_server.scoring import FeedbackBox
 from dspy_server.server import Server
 from dspy_server.settings import Settings, list_without_effect
@@ -189,7 +189,7 @@ def build_parts(settings: Settings) -> Parts:
     shared = _find_store(settings)
     users = _build_users(settings, keys, shared, clock)
     cache = AnswerCache(shared, config.serving.cache, keys, metrics, clock)
-    rulers = build_rulers(settings, metrics, chat, clock)
+    rulers = build_rulers(settings, metrics, chat, clock, find_is_first(settings, shared, keys))
     server = Server(
         config=config,
         keeper=RouteKeeper(

@@ -14,9 +14,11 @@ from dspy_server.contract import ScoreSource
 from dspy_server.errors import LoadError
 from dspy_server.lm import build_lm
 from dspy_server.metrics import Metrics
-from dspy_server.sampling import FunctionRuler, ScoreQueue, Scorer
+from dspy_server.sampling import FunctionRuler, IsFirst, ScoreQueue, Scorer
 from dspy_server.settings import Lm, Scoring, Settings
+from dspy_server.store import Store, StoreError
 from dspy_server.targets import LmTarget
+from dspy_server.tokens import Keys
 
 _CONNECTIONS: Final = 2 * judge.WORKERS
 
@@ -47,7 +49,13 @@ def list_sources(scoring: Scoring) -> list[ScoreSource]:
     return [source for source, is_on in wanted.items() if is_on]
 
 
-def build_rulers(settings: Settings, metrics: Metrics, adapter: Any, clock: Callable[[], float]) -> Rulers:
+def build_rulers(
+    settings: Settings,
+    metrics: Metrics,
+    adapter: Any,
+    clock: Callable[[], float],
+    is_first: IsFirst | None = None,
+) -> Rulers:
     """What `spec.scoring` asks for; must run on the event loop.
 
     Raises:
@@ -57,7 +65,7 @@ def build_rulers(settings: Settings, metrics: Metrics, adapter: Any, clock: Call
     queues = _list_function_queues(scoring.function, metrics)
     module = _find_judge(scoring)
     if module is None:
-        return Rulers(_build_scorer(scoring, queues, clock))
+        return Rulers(_build_scorer(scoring, queues, clock, is_first))
     workers = ThreadPoolExecutor(judge.WORKERS, thread_name_prefix="judge")
     lms, lm = _build_judge_lm(settings, metrics)
     config = settings.config
@@ -73,11 +81,29 @@ def build_rulers(settings: Settings, metrics: Metrics, adapter: Any, clock: Call
     queues.append(
         ScoreQueue(ScoreSource.JUDGE, rater.rate, metrics, size=judge.QUEUE, batch=1, workers=judge.WORKERS)
     )
-    return Rulers(_build_scorer(scoring, queues, clock), lms, workers)
+    return Rulers(_build_scorer(scoring, queues, clock, is_first), lms, workers)
 
 
-def _build_scorer(scoring: Scoring, queues: list[ScoreQueue], clock: Callable[[], float]) -> Scorer:
-    return Scorer(queues, sample=scoring.sample, interval=scoring.per_user_interval, clock=clock)
+def find_is_first(settings: Settings, store: Store | None, keys: Keys | None) -> IsFirst | None:
+    """How the pods share who was scored: by pseudonyms in Redis; a Redis that fails leaves it to each pod."""
+    if store is None or keys is None:
+        return None
+    program, interval = settings.process.program, settings.config.scoring.per_user_interval
+
+    async def is_first(user: str) -> bool:
+        try:
+            return await store.add(f"dspy:s:{program}:{keys.get_user(user)}", interval)
+        except StoreError:
+            return True
+
+    return is_first
+
+
+def _build_scorer(
+    scoring: Scoring, queues: list[ScoreQueue], clock: Callable[[], float], is_first: IsFirst | None
+) -> Scorer:
+    interval = scoring.per_user_interval
+    return Scorer(queues, sample=scoring.sample, interval=interval, clock=clock, is_first=is_first)
 
 
 def _list_function_queues(spec: str, metrics: Metrics) -> list[ScoreQueue]:

@@ -46,6 +46,10 @@ def get_score(value: Any) -> float:
     return min(max(number, 0.0), 1.0)
 
 
+IsFirst = Callable[[str], Awaitable[bool]]
+"""Whether no pod has scored this user (the header's value) for an interval; never raises."""
+
+
 class ScoreQueue:
     """Answers that wait for one ruler, and the workers that take them, `batch` at a time."""
 
@@ -140,21 +144,29 @@ class Scorer:
         sample: float,
         clock: Callable[[], float],
         interval: float = 0.0,
+        is_first: IsFirst | None = None,
         choose: Callable[[], float] = random.random,
     ) -> None:
         self._queues = tuple(queues)
         self._sample = sample
         self._clock = clock
         self._interval = interval
+        self._is_first = is_first
         self._choose = choose
         self._last: dict[str, float] = {}
+        self._asking: set[asyncio.Task[None]] = set()
 
     def offer(self, revision: str, user: str | None, inputs: Mapping[str, Any], prediction: Any) -> None:
         """Queue an answer for scoring; `user` is the user header's value. Never waits."""
         if not self._queues or self._choose() >= self._sample or not self._is_due(user):
             return
-        for queue in self._queues:
-            queue.put(Job(revision, inputs, prediction))
+        job = Job(revision, inputs, prediction)
+        if self._is_first is None or not self._interval or user is None:
+            self._put(job)
+            return
+        task = asyncio.create_task(self._put_if_first(self._is_first, user, job))
+        self._asking.add(task)
+        task.add_done_callback(self._asking.discard)
 
     async def run(self) -> None:
         """Score for ever."""
@@ -162,11 +174,21 @@ class Scorer:
 
     async def flush(self) -> None:
         """Wait until everything offered is scored."""
+        if self._asking:
+            await asyncio.wait(self._asking)
         for queue in self._queues:
             await queue.flush()
 
+    def _put(self, job: Job) -> None:
+        for queue in self._queues:
+            queue.put(job)
+
+    async def _put_if_first(self, is_first: IsFirst, user: str, job: Job) -> None:
+        if await is_first(user):
+            self._put(job)
+
     def _is_due(self, user: str | None) -> bool:
-        """Whether this user had no score for an interval; who is not named has no session and always is."""
+        """Whether this pod has not scored this user for an interval; who is not named has no session and always is."""
         if not self._interval or user is None:
             return True
         now = self._clock()

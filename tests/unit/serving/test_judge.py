@@ -4,8 +4,10 @@ import asyncio
 import time
 from typing import Any
 
+import fakeredis
 import httpx
 import pytest
+from fakeredis import FakeAsyncRedis
 from tests.provider.icl_lm import Provider
 from tests.unit.serving.harness import ask, build_lm, run
 from tests.unit.serving.worlds import Clock, World, get_stub_adapter
@@ -160,6 +162,30 @@ async def test_one_user_is_judged_once_in_an_interval(world: World, base_url: st
             assert (await ask(client, X_User_Id=user)).status_code == 200
         await server.scorer.flush()
         assert get_moments(server).count == 2
+
+
+@pytest.mark.parametrize(("is_up", "scores"), [(True, 2), (False, 4)])
+async def test_pods_that_share_a_redis_judge_a_user_once_between_them_and_each_once_without_it(
+    world: World, base_url: str, monkeypatch: pytest.MonkeyPatch, *, is_up: bool, scores: int
+) -> None:
+    shared = fakeredis.FakeServer()
+    shared.connected = is_up
+    monkeypatch.setattr("dspy_server.lifecycle.build_client", lambda _: FakeAsyncRedis(server=shared))
+    config = build_config(base_url)
+    config["scoring"]["perUserInterval"] = "1h"
+    config["serving"] = {"cache": {"scope": "Off"}}
+    judged = 0
+    for _ in range(2):
+        async with run(world, base_url, config, DSPY_REDIS_URL="redis://127.0.0.1:1/0") as (server, client):
+            for user in ("alice", "bob", "alice"):
+                assert (await ask(client, f"{user} asks", X_User_Id=user)).status_code == 200
+            await server.scorer.flush()
+            judged += get_moments(server).count
+    assert judged == scores
+    if is_up:
+        keys = fakeredis.FakeRedis(server=shared).keys("dspy:s:*")
+        assert len(keys) == 2
+        assert b"alice" not in b"".join(keys)
 
 
 def test_what_is_graded_gives_no_orders_by_its_markers() -> None:
