@@ -17,10 +17,28 @@ from tests.model.worlds import CHECKS, DEEP, Check
 
 Figures = dict[str, str | int | float]
 
+EVERY = 60.0
+"""Seconds between two lines about a check that runs."""
+
+
+class Progress:
+    """A line a minute: how far a check is."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._began = self._told = time.monotonic()
+
+    def tell(self, looked: int, left: int) -> None:
+        """`left` are known and wait; while a check goes on they become more."""
+        now = time.monotonic()
+        if now - self._told >= EVERY:
+            self._told = now
+            print(f"  {self._what}: {looked:,}, {left:,} wait, {now - self._began:.0f} s", flush=True)
+
 
 def run_check(check: Check, most: int) -> tuple[bool, Figures]:
     """One check, told to a person; whether all is well, and its figures."""
-    result = Checker(check.start, check.bounds, check.rules).run(most=most)
+    result = Checker(check.start, check.bounds, check.rules).run(most=most, progress=Progress("states").tell)
     print(f"{check}: {result}", flush=True)
     figures: Figures = {
         "check": check.name,
@@ -35,7 +53,7 @@ def run_check(check: Check, most: int) -> tuple[bool, Figures]:
 def run_convergence(result: Result, figures: Figures) -> bool:
     """L1 and L3 from every state that was reached."""
     began = time.process_time()
-    found = measure(result.list_reached())
+    found = measure(result.list_reached(), Progress("clusters").tell)
     seconds = time.process_time() - began
     print(f"  {found} ({seconds:.1f} s of CPU)", flush=True)
     figures |= {"writes_to_rest": found.writes, "writes_to_safety": found.until_safe}

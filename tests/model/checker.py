@@ -5,7 +5,7 @@ reads everything at one instant; a write whose object was written since is dropp
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from tests.model.cluster import Cluster
@@ -17,6 +17,10 @@ Process = tuple[int, tuple[int, ...]]
 State = tuple[int, tuple[Process, ...], Budget]
 """Cluster, processes (the holder of the Lease first), what may still happen."""
 Step = tuple[State, str]
+
+
+TOLD = 4096
+"""States between two tellings."""
 
 
 @dataclass(frozen=True)
@@ -89,13 +93,18 @@ class Checker:
         self._parents: dict[State, Step | None] = {}
         self._start: State = (self.space.number(start), ((1, ()),), bounds.budget)
 
-    def run(self, *, most: int = 10_000_000) -> Result:
-        """Look at every reachable state, `most` of them, until a rule breaks."""
+    def run(self, *, most: int = 10_000_000, progress: Callable[[int, int], None] | None = None) -> Result:
+        """Look at every reachable state, `most` of them, until a rule breaks.
+
+        `progress` hears now and then how many states were looked at and how many wait.
+        """
         began, edges, broken, trace = time.process_time(), 0, "", []
         self._parents[self._start] = None
         queue, state = [self._start], self._start
         try:
-            for state in queue:
+            for looked, state in enumerate(queue):
+                if progress and looked % TOLD == 0:
+                    progress(looked, len(queue) - looked)
                 for label, after in self._list_steps(state):
                     edges += 1
                     if after not in self._parents:

@@ -3,8 +3,10 @@
 The holder's chain of passes is deterministic, so the number of writes left is worked out once for each state on it.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
+from tests.model.checker import TOLD
 from tests.model.cluster import Cluster, drop_ghost
 from tests.model.effects import describe, land, list_writes
 from tests.model.events import confirm, give, may_confirm
@@ -190,10 +192,17 @@ def is_stamped(cluster: Cluster, epoch: int) -> bool:
     return bool(attempt and table and attempt.record.epoch >= epoch and table.epoch >= epoch)
 
 
-def measure(reached: list[tuple[Cluster, int]]) -> Longest:
-    """L1 and L3 from every cluster that was reached, until one does not hold."""
+def measure(
+    reached: list[tuple[Cluster, int]], progress: Callable[[int, int], None] | None = None
+) -> Longest:
+    """L1 and L3 from every cluster that was reached, until one does not hold.
+
+    `progress` hears now and then how many were looked at and how many are left.
+    """
     longest, convergence = Longest(), Convergence()
-    for cluster, epoch in reached:
+    for looked, (cluster, epoch) in enumerate(reached):
+        if progress and looked % TOLD == 0:
+            progress(looked, len(reached) - looked)
         longest.states += 1
         left = convergence.measure(cluster, epoch)
         rollouts = 2 if cluster.queue else 1

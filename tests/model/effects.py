@@ -209,7 +209,9 @@ def _land_record(cluster: Cluster, uid: str, record: RolloutRecord) -> Cluster |
     if cluster.find_attempt(uid) is None:
         return None
     attempts = tuple(replace(a, record=record) if a.uid == uid else a for a in cluster.attempts)
-    ghost = replace(cluster.ghost, granted=(uid, record.weight))
+    ghost, pointer = cluster.ghost, cluster.record.pointer
+    if pointer is not None and pointer.rollout_uid == uid:  # a late stamp on a closed attempt grants nothing
+        ghost = replace(ghost, granted=(uid, record.weight))
     if record.phase is Phase.ROLLING_BACK or record.phase.is_end:
         ends = dict(cluster.ghost.ends) | ({uid: record.phase} if record.phase.is_end else {})
         ghost = replace(ghost, lowered=ghost.lowered | {uid}, ends=frozenset(ends.items()))

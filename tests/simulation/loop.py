@@ -4,7 +4,11 @@ Used by `run.py`; nothing in a simulated world reads another clock or opens a so
 """
 
 import asyncio
-from typing import Final
+import heapq
+from collections import deque
+from collections.abc import Callable
+from contextvars import Context, copy_context
+from typing import Any, Final
 
 RESOLUTION: Final = 1e-6
 """Seconds; far above the rounding of the additions below, far below anything that is waited for."""
@@ -17,33 +21,98 @@ class Stuck(RuntimeError):  # noqa: N818  what happened
     """No task can go on and no timer is set: in a real process that would be a hang for ever."""
 
 
-class _Jump:
-    """Stands where asyncio's selector stands: waiting for input means letting the time pass."""
+class _Handle(asyncio.Handle):
+    """Made in a fraction of the time: nobody asks where it comes from."""
 
-    def __init__(self, loop: "VirtualLoop") -> None:
-        self._loop = loop
+    __slots__ = ()
 
-    def select(self, timeout: float | None) -> list[object]:
-        if timeout is None:
-            raise Stuck("every task waits for another one")
-        self._loop.now += max(TURN, timeout)
-        return []
+    def __init__(  # the real one asks the loop for its mode each time
+        self,
+        callback: Callable[..., object],
+        args: tuple[Any, ...],
+        loop: "VirtualLoop",
+        context: Context | None,
+    ) -> None:
+        self._context = copy_context() if context is None else context
+        self._loop, self._callback, self._args = loop, callback, args
+        self._cancelled, self._repr, self._source_traceback = False, None, None
+
+
+class _Timer(asyncio.TimerHandle):
+    """The same for timers, of which the heap compares some at every turn."""
+
+    __slots__ = ()
+
+    def __init__(
+        self,
+        when: float,
+        callback: Callable[..., object],
+        args: tuple[Any, ...],
+        loop: "VirtualLoop",
+        context: Context | None,
+    ) -> None:
+        self._context = copy_context() if context is None else context
+        self._loop, self._callback, self._args = loop, callback, args
+        self._cancelled, self._repr, self._source_traceback = False, None, None
+        self._when, self._scheduled = when, True
+
+    def __lt__(self, other: "_Timer") -> bool:  # type: ignore[override]  # there is no other kind in the heap
+        return self._when < other._when
 
 
 class VirtualLoop(asyncio.BaseEventLoop):
     """Begins at a small time, so that floats stay exact to well below `RESOLUTION`."""
 
+    _ready: deque[Any]
+    _scheduled: list[_Timer]
+    _stopping: bool
+
     def __init__(self, start: float = 1000.0) -> None:
         super().__init__()
         self.now = start
-        self._selector = _Jump(self)
-        self._clock_resolution = RESOLUTION
 
     def time(self) -> float:
         return self.now
 
-    def _process_events(self, event_list: list[object]) -> None:
-        assert not event_list
+    def get_debug(self) -> bool:
+        return False
+
+    def call_soon(  # type: ignore[override]  # the real one's types cannot be said of a handle's slots
+        self, callback: Callable[..., object], *args: Any, context: Context | None = None
+    ) -> asyncio.Handle:
+        """As the real one, without its checks: there is one thread, and nobody closes the loop early."""
+        handle = _Handle(callback, args, self, context)
+        self._ready.append(handle)
+        return handle
+
+    def call_at(  # type: ignore[override]  # as above
+        self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None
+    ) -> asyncio.TimerHandle:
+        """As the real one, without its checks."""
+        timer = _Timer(when, callback, args, self, context)
+        heapq.heappush(self._scheduled, timer)
+        return timer
+
+    def _run_once(self) -> None:
+        """One turn as in the real loop; where that waits for input, time passes."""
+        ready, scheduled = self._ready, self._scheduled
+        while scheduled and scheduled[0]._cancelled:
+            heapq.heappop(scheduled)._scheduled = False
+        if ready or self._stopping:
+            self.now += TURN
+        elif scheduled:
+            self.now += max(TURN, scheduled[0]._when - self.now)
+        else:
+            raise Stuck("every task waits for another one")
+        end = self.now + RESOLUTION
+        while scheduled and scheduled[0]._when < end:
+            timer = heapq.heappop(scheduled)
+            timer._scheduled = False
+            ready.append(timer)
+        for _ in range(len(ready)):
+            handle = ready.popleft()
+            if not handle._cancelled:
+                handle._context.run(handle._callback, *handle._args)
 
     def _write_to_self(self) -> None:
         """Nobody calls from another thread."""

@@ -5,11 +5,24 @@ Used by `run.py`. `test_rollouts.py` holds a run with memos to the same run with
 
 from collections.abc import Callable, Hashable
 from contextlib import AbstractContextManager, ExitStack
+from types import ModuleType
 from typing import Any
 from unittest.mock import patch
 
-from dspy_operator.api import rollout, spec
 from dspy_operator.reconcile import children, history, observe, snapshot
+
+
+def _parse_spec_once(real: Callable[..., Any]) -> Callable[..., Any]:
+    """Most versions of an object differ in their status alone; what has been parsed is not parsed again."""
+    known: dict[int, tuple[Any, Any]] = {}
+
+    def parse(obj: Any) -> Any:
+        spec = obj["spec"]
+        if id(spec) not in known:
+            known[id(spec)] = real(obj).spec, spec
+        return real(obj | {"spec": known[id(spec)][0]})
+
+    return parse
 
 
 def _remember(real: Callable[..., Any], key: Callable[..., Hashable]) -> Callable[..., Any]:
@@ -25,7 +38,7 @@ def _remember(real: Callable[..., Any], key: Callable[..., Hashable]) -> Callabl
 
 
 def _get_version(obj: Any) -> Hashable:
-    return obj["metadata"]["uid"], obj["metadata"]["resourceVersion"]
+    return obj and (obj["metadata"]["uid"], obj["metadata"]["resourceVersion"])
 
 
 def _get_workload(seen: Any, record: Any) -> Hashable:
@@ -38,16 +51,48 @@ def _get_spec(seen: Any, serving_image: str) -> Hashable:
     return id(seen.deployment["spec"]), seen.source.digest, serving_image
 
 
+def _get_table(config_map: Any, owner: Any, headers: Any) -> Hashable:
+    return _get_version(config_map), owner, headers
+
+
+def _get_covered(live: Any, wanted: Any) -> Hashable:
+    """What is wanted is remembered itself, so that it has one identity."""
+    return _get_version(live), id(wanted)
+
+
+def _get_ids(*given: Any) -> Hashable:
+    return tuple(map(id, given))
+
+
+def _get_owner(owner: Any) -> Hashable:
+    return owner  # type: ignore[no-any-return]  # # a frozen dataclass
+
+
+PURE: tuple[tuple[ModuleType, str, Callable[..., Hashable]], ...] = (
+    (snapshot, "parse_deployment", _get_version),
+    (snapshot, "parse_revision", _get_version),
+    (observe, "parse_rollout", _get_version),
+    (observe, "read_table", _get_table),
+    (observe, "read_deployment_record", _get_ids),
+    (observe, "build_revision_record", _get_spec),
+    (observe, "list_unsupported", _get_ids),
+    (observe, "_build_rollout", _get_ids),
+    (history, "parse_rollout", _get_version),
+    (history, "is_as_asked", _get_ids),
+    (history, "_find_past", _get_ids),
+    (children, "build_service", _get_owner),
+    (children, "build_budget", _get_owner),
+    (children, "build_workload", _get_workload),
+    (children, "is_covered", _get_covered),
+)
+"""Each with what decides what it gives."""
+
+
 def remember() -> AbstractContextManager[object]:
     """While this lasts, parsing and building of what is already known takes no time."""
-    parse_rollout = _remember(rollout.parse_rollout, _get_version)
     stack = ExitStack()
-    stack.enter_context(patch.object(observe, "parse_rollout", parse_rollout))
-    stack.enter_context(patch.object(history, "parse_rollout", parse_rollout))
-    parse_deployment = _remember(spec.parse_deployment, _get_version)
-    stack.enter_context(patch.object(snapshot, "parse_deployment", parse_deployment))
-    build_workload = _remember(children.build_workload, _get_workload)
-    stack.enter_context(patch.object(children, "build_workload", build_workload))
-    build_record = _remember(observe.build_revision_record, _get_spec)
-    stack.enter_context(patch.object(observe, "build_revision_record", build_record))
+    for module, name, key in PURE:
+        real = getattr(module, name)
+        real = _parse_spec_once(real) if key is _get_version and name != "parse_revision" else real
+        stack.enter_context(patch.object(module, name, _remember(real, key)))
     return stack

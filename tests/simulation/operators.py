@@ -168,6 +168,12 @@ class Network:
         self._weather = weather
         self._process = process
 
+    def is_clear(self) -> bool:
+        """Whether the process lives and no fault is on."""
+        process = self._process
+        is_well = not (process.dead or process.doomed or process.stalled)
+        return is_well and self._weather.is_calm()
+
     async def send(self, call: Call, deliver: Callable[[], Answer]) -> Answer:
         """The answer, or what becomes of the request instead."""
         if self._process.dead:

@@ -5,7 +5,7 @@ changed in place: a write makes a new one, so that whoever reads may keep what w
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
 
@@ -87,6 +87,8 @@ class Store:
         self.writes = 0
         self._namespaces = frozenset(namespaces)
         self._objects: dict[str, dict[Place, Object]] = {}
+        self._listed: dict[str, dict[tuple[str, ...], list[Object]]] = {}
+        """Per kind, what lists of it gave since its last write."""
         self._version = 100
         self._uids = 0
         self._basis = ""
@@ -97,9 +99,21 @@ class Store:
         return self._objects.get(resource.plural, {}).get((namespace, name))
 
     def list_(self, resource: Resource, namespace: str = "") -> list[Object]:
+        return [*self._remember(resource, (namespace,), lambda: self._sort(resource, namespace))]
+
+    def _sort(self, resource: Resource, namespace: str) -> list[Object]:
         found = self._objects.get(resource.plural, {})
         places = sorted(place for place in found if not namespace or place[0] == namespace)
         return [found[place] for place in places]
+
+    def _remember(
+        self, resource: Resource, question: tuple[str, ...], answer: Callable[[], list[Object]]
+    ) -> list[Object]:
+        """The same question gets the same answer until the kind is written: passes ask more often than they write."""
+        known = self._listed.setdefault(resource.plural, {})
+        if question not in known:
+            known[question] = answer()
+        return known[question]
 
     # --- requests -----------------------------------------------------------------------------------------------
 
@@ -132,11 +146,17 @@ class Store:
         return succeed(_only_metadata(found, "PartialObjectMetadata") if call.accept == METADATA else found)
 
     def _list(self, call: Call, target: Target) -> Answer:
-        wanted = [pair.split("=", 1) for pair in filter(None, call.query.get("labelSelector", "").split(","))]
+        selector = call.query.get("labelSelector", "")
+        question = (target.namespace, selector, call.accept)
+        items = self._remember(call.resource, question, lambda: self._select(call, target, selector))
+        return succeed({"metadata": {"resourceVersion": str(self._version)}, "items": items})
+
+    def _select(self, call: Call, target: Target, selector: str) -> list[Object]:
+        wanted = [pair.split("=", 1) for pair in filter(None, selector.split(","))]
         items = [obj for obj in self.list_(call.resource, target.namespace) if _has_labels(obj, wanted)]
         if call.accept == METADATA_LIST:
-            items = [_only_metadata(obj, "PartialObjectMetadata") for obj in items]
-        return succeed({"metadata": {"resourceVersion": str(self._version)}, "items": items})
+            return [_only_metadata(obj, "PartialObjectMetadata") for obj in items]
+        return items
 
     def _create(self, call: Call, target: Target, who: str) -> Answer:
         body = call.body or {}
@@ -265,7 +285,6 @@ class Store:
 
     def _check_bound(self, call: Call, live: Object, meta: Mapping[str, Any]) -> None:
         """A uid or a version in the request must be those of the live object."""
-        what = f'{_qualified(call.resource)} "{live["metadata"]["name"]}"'
         version = meta.get("resourceVersion") or live["metadata"]["resourceVersion"]
         # The status of a custom resource is merged whatever uid the request names.
         is_free = call.resource in CUSTOM and _is_of_status(call)
@@ -278,9 +297,11 @@ class Store:
                 *(["metadata.uid"] if is_other else []),
             ]
             if fixed:
+                what = _name(call, live)
                 raise Refused(
                     fail(422, "Invalid", f"{what} is invalid: {fixed[0]}: field is immutable", causes=fixed)
                 )
+        what = _name(call, live) if is_other or is_older else ""
         if is_other:
             message = f"UID in precondition: {meta['uid']}, UID in object meta: {live['metadata']['uid']}"
             raise Refused(fail(409, "Conflict", f"Operation cannot be fulfilled on {what}: {message}"))
@@ -311,7 +332,7 @@ class Store:
             )
         self._objects.setdefault(call.resource.plural, {})[meta["namespace"], meta["name"]] = stored
         self._tell(Change(self.now(), who, call.resource, before, stored, call, self._basis))
-        return replace(succeed(stored), status=status)
+        return Answer(status, stored)
 
     def _check_valid(self, resource: Resource, before: Object, after: Object) -> None:
         wrong = list(list_wrong(resource, before, after))
@@ -329,6 +350,7 @@ class Store:
 
     def _tell(self, change: Change) -> None:
         self.writes += 1
+        self._listed.pop(change.resource.plural, None)
         for listener in self.listeners:
             listener(change)
 
@@ -343,6 +365,10 @@ def _manager(call: Call) -> str:
 
 def _qualified(resource: Resource) -> str:
     return f"{resource.plural}.{resource.group}" if resource.group else resource.plural
+
+
+def _name(call: Call, live: Object) -> str:
+    return f'{_qualified(call.resource)} "{live["metadata"]["name"]}"'
 
 
 def _missing(resource: Resource, name: str) -> Refused:

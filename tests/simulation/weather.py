@@ -18,6 +18,7 @@ class Weather:
         self.store = Store(lambda: self.time)
         self.beginning = loop.time()
         self._loop = loop
+        self._last = max((fault.until for fault in plan.faults), default=0.0)
 
     @property
     def time(self) -> float:
@@ -31,11 +32,18 @@ class Weather:
 
     def is_on(self, kind: FaultKind) -> bool:
         """Whether such a fault may strike now."""
-        return any(True for _ in self.list_on(kind))
+        return bool(self.list_on(kind))
+
+    def is_calm(self) -> bool:
+        """Whether no fault is on."""
+        now = self._loop.time() - self.beginning
+        return now >= self._last or not any(fault.at <= now < fault.until for fault in self.plan.faults)
 
     def list_on(self, *kinds: FaultKind) -> list[Fault]:
         """The faults of these kinds (all without any) whose time it is."""
-        now = self.elapsed
+        now = self._loop.time() - self.beginning
+        if now >= self._last:
+            return []
         return [f for f in self.plan.faults if f.at <= now < f.until and (not kinds or f.kind in kinds)]
 
     def later(self, delay: float, act: Callable[[], None]) -> None:

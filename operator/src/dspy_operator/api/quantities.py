@@ -6,6 +6,7 @@ The specification has no floats (Kubernetes API conventions); here the strings g
 import re
 from datetime import timedelta
 from decimal import Decimal
+from functools import lru_cache
 from typing import Annotated, Any, Final
 
 from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
@@ -25,6 +26,7 @@ _ZERO: Final = Decimal(0)
 _HUNDRED: Final = Decimal(100)
 
 
+@lru_cache(256)
 def parse_duration(text: str) -> timedelta:
     """Read a duration such as `90s`, `1h30m` or `250ms`.
 

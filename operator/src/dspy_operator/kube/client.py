@@ -300,7 +300,7 @@ class Client:
 def _slim(resource: Resource, obj: Object) -> Object:
     """The object without `managedFields`: half of its size, and nobody looks at them in what was read."""
     metadata = {key: value for key, value in (obj.get("metadata") or {}).items() if key != "managedFields"}
-    return _typed(resource, obj | {"metadata": metadata})
+    return obj | {"metadata": metadata, "apiVersion": resource.api_version, "kind": resource.kind}
 
 
 def _typed(resource: Resource, obj: Object) -> Object:

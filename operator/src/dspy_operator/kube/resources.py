@@ -4,7 +4,7 @@ Used by `client.py` and by everyone who calls it; nothing is discovered.
 """
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Final
 from urllib.parse import quote
 
@@ -12,16 +12,16 @@ from dspy_operator.api import names
 from dspy_operator.errors import Permanent
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Resource:
-    """One kind of object: where it lives in the API and what it is called."""
+    """One kind of object: where it lives in the API and what it is called. Each constant below equals only itself."""
 
     group: str
     version: str
     plural: str
     kind: str
 
-    @property
+    @cached_property
     def api_version(self) -> str:
         """What `apiVersion` says, such as `apps/v1`."""
         return f"{self.group}/{self.version}" if self.group else self.version
@@ -32,15 +32,20 @@ class Resource:
         Raises:
             Permanent: a part would make it another path.
         """
-        parts = ["apis", self.group, self.version] if self.group else ["api", self.version]
-        if namespace is not None:
-            parts += ["namespaces", namespace]
-        parts.append(self.plural)
-        parts += [part for part in (name, subresource) if part is not None]
-        return "/" + "/".join(_quote(part) for part in parts)
+        return _build_path(self, namespace, name, subresource)
 
 
 @lru_cache(4096)
+def _build_path(resource: Resource, namespace: str | None, name: str | None, subresource: str | None) -> str:
+    """Every pass asks for the same ones."""
+    parts = ["apis", resource.group, resource.version] if resource.group else ["api", resource.version]
+    if namespace is not None:
+        parts += ["namespaces", namespace]
+    parts.append(resource.plural)
+    parts += [part for part in (name, subresource) if part is not None]
+    return "/" + "/".join(_quote(part) for part in parts)
+
+
 def _quote(part: str) -> str:
     if part in {"", ".", ".."}:
         raise Permanent(f"{part!r} is no name")

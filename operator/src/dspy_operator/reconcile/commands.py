@@ -18,7 +18,9 @@ def list_orders(
     handled = merge_handled(record.handled, rollout.record.handled) if rollout else record.handled
     orders: list[Order] = []
     for command in Command:
-        value = annotations.get(command.annotation, "")
+        value = annotations.get(command.annotation)
+        if not value:
+            continue
         nonce, _, argument = value.partition("/")
         at = parse_time(nonce) if len(value) <= LONGEST_NONCE else None
         if at is not None and nonce not in handled.get(command, ()):

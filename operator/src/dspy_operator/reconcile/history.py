@@ -80,7 +80,8 @@ def build_history(snapshot: Snapshot, record: DeploymentRecord, now: float) -> H
         attempts[revision] = max(attempts.get(revision, 0), rollout.spec.attempt)
     pointed = record.pointer.rollout_uid if record.pointer else ""
     loose = [r for r in parsed if r.metadata.uid != pointed and r.status.phase not in _ENDS]
-    loose.sort(key=lambda r: (_get_creation(r), r.metadata.name), reverse=True)
+    # The oldest goes on: one that lands late must not take the place of the one that a pointer may be under way to.
+    loose.sort(key=lambda r: (_get_creation(r), r.metadata.name))
     usable = [r for r in loose if not r.status.phase and _is_usable(r, snapshot, now)]
     waits = [r for r in loose if r.status.phase and now - _get_creation(r) < STRAY_AFTER]
     return History(

@@ -176,13 +176,14 @@ class Reader:
     async def _read_slots(
         self, owner: Owner, owned: Mapping[str, Object], parsed: DSPyDeployment | None
     ) -> tuple[str, ...]:
-        """A slot that refers to another place than the spec does for the same program counts as empty: to be filled."""
+        """A slot that refers to another place than the spec does for the same program counts as empty: to be filled.
+
+        One after the other: at most one has changed since the last pass, and what is known is not asked for.
+        """
         artifact = parsed.spec.program.artifact if parsed else None
         wanted = RemoteProgram(artifact.sha256, artifact.uri or "") if artifact else None
         slots = [owned.get(names.slot_name(owner.name, slot)) for slot in range(names.SLOTS)]
-        digests = await asyncio.gather(
-            *(self._digests.find_program(slot, wanted) if slot else _nothing() for slot in slots)
-        )
+        digests = [await self._digests.find_program(slot, wanted) if slot else None for slot in slots]
         return tuple(digest or "" for digest in digests)
 
     async def _find_artifact(self, owner: Owner, parsed: DSPyDeployment | None) -> Input:
@@ -218,7 +219,3 @@ def _parse(deployment: Object) -> tuple[DSPyDeployment | None, InvalidSpec | Non
         return parse_deployment(deployment), None
     except InvalidSpec as error:
         return None, error
-
-
-async def _nothing() -> None:
-    return None

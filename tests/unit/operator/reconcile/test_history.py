@@ -54,7 +54,7 @@ def test_previous_are_the_promoted_revisions_other_than_stable_the_newest_first(
     assert build_history(snapshot, STABLE_B, YOUNG).previous == (C, A)
 
 
-def test_the_newest_attempt_that_never_began_is_pending_the_others_are_orphans() -> None:
+def test_the_oldest_attempt_that_never_began_is_pending_one_that_came_late_is_an_orphan() -> None:
     snapshot = see(
         as_asked(build_rollout("a", "b", at=1)),
         as_asked(build_rollout("a", "c", at=2)),
@@ -62,8 +62,8 @@ def test_the_newest_attempt_that_never_began_is_pending_the_others_are_orphans()
     )
     history = build_history(snapshot, DeploymentRecord(), YOUNG)
     assert history.pending is not None
-    assert history.pending.to.revision == C
-    assert history.orphans == (f"triage-{B}-1",)
+    assert history.pending.to.revision == B
+    assert history.orphans == (f"triage-{C}-1",)
 
 
 def test_an_opening_of_another_strategy_or_of_long_ago_is_not_continued() -> None:
