@@ -96,16 +96,22 @@ CHECKS = (
 )
 """With the unit tests: two minutes of one core."""
 
-_FAULTS = Budget(commands=1, refusals=1, losses=1)
-
 DEEP = (
-    Check("1 operator, 3 edits, 2 commands", build_settled(), Bounds(Budget(edits=3, commands=2))),
-    Check("1 operator, 2 edits, 1 command, faults", build_settled(), Bounds(_FAULTS._replace(edits=2))),
+    Check(
+        "1 operator, 3 edits, abort or promote-full",
+        build_settled(),
+        Bounds(Budget(edits=3, commands=1), "bc", ABORTING),
+    ),
+    Check(
+        "1 operator, 2 edits, each command, canary refused, record lost",
+        build_settled(),
+        Bounds(Budget(edits=2, commands=1, refusals=1, losses=1), "ab"),
+    ),
     Check("2 operators, 2 edits, 2 take-overs", build_settled(), Bounds(Budget(edits=2, takeovers=2))),
     Check(
-        "2 operators, 1 edit, 1 take-over, 1 command, faults",
+        "2 operators, 1 edit, 1 take-over, each command, canary refused",
         build_settled(),
-        Bounds(_FAULTS._replace(edits=1, takeovers=1)),
+        Bounds(Budget(edits=1, commands=1, refusals=1, takeovers=1), "b"),
     ),
     Check(
         "2 operators without a Lease, 1 edit",
@@ -114,4 +120,4 @@ DEEP = (
         Rules(old_runs=True),
     ),
 )
-"""On demand: `python -m tests.model --deep`."""
+"""On demand: `python -m tests.model --deep`. A lost record and a take-over together: see docs/reliability.md."""

@@ -4,6 +4,7 @@ Built from what stable's ControllerRevision says its pods run and from the rest 
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from dspy_operator.api import names
@@ -90,7 +91,20 @@ def check_workload(snapshot: Snapshot, record: RevisionRecord) -> None:
 
 
 def build_workload(snapshot: Snapshot, record: RevisionRecord) -> Manifest:
-    """The Deployment of one workload, with the digest of what is applied (the number of pods apart)."""
+    """The Deployment of one workload, with the digest of what is applied (the number of pods apart).
+
+    Built once for a snapshot: stable and the spec's revision mostly have the same one, and every pass asks for both.
+    """
+    runs = replace(record, revision="", sha256="")
+    for known, manifest in snapshot.workloads:
+        if known == runs:
+            return manifest
+    manifest = _build_workload(snapshot, record)
+    snapshot.workloads.append((runs, manifest))
+    return manifest
+
+
+def _build_workload(snapshot: Snapshot, record: RevisionRecord) -> Manifest:
     wire = snapshot.deployment["spec"]
     template = (wire.get("serving") or {}).get("podTemplate") or {}
     timeout = record.lm.get("timeout")

@@ -49,7 +49,8 @@ class Snapshot:
     """Raw objects; each write of the pass is bound to the resourceVersion in here.
 
     `parsed` is None and `invalid` says why where the resource cannot be read. `taken` names objects with a child's name
-    that are not ours. `slots` are the digests of the bytes in the program slots.
+    that are not ours. `slots` are the digests of the bytes in the program slots. `workloads` are the Deployments that
+    were built of it so far, for nobody to change.
     """
 
     owner: Owner
@@ -70,6 +71,7 @@ class Snapshot:
     artifact: Input = Input()
     source: Input = Input()
     taken: tuple[str, ...] = ()
+    workloads: list[tuple[RevisionRecord, Object]] = field(default_factory=list, compare=False, repr=False)
 
     @property
     def annotations(self) -> Mapping[str, str]:
