@@ -246,11 +246,17 @@ async def test_sigterm_sends_the_spans_that_wait(start: Any, world: World, base_
     world.write_table(world.route(0, 100, "stable"))
     with run_collector() as collector:
         serving = {"tracing": {"endpoint": collector.url, "sample": "100%"}, "logs": {"text": "Redacted"}}
-        process = start(world.build_env(base_url, {"serving": serving}))
+        slow = {"model": "openai/icl-100+slow", "apiBase": f"{base_url}/v1"}
+        config = {"serving": serving, "lm": {"primary": slow, "timeout": "20s"}}
+        process = start(world.build_env(base_url, config))
         await process.wait_ready()
-        async with httpx.AsyncClient() as client:
-            answer = await client.post(f"{process.url}/ask", json={"ticket": "write to alice@example.com"})
-        process.popen.send_signal(signal.SIGTERM)
+        async with httpx.AsyncClient(timeout=20) as client:
+            body = {"ticket": "write to alice@example.com"}
+            asking = asyncio.create_task(client.post(f"{process.url}/ask", json=body))
+            while not re.search(r"^dspy_inflight\{.*\} 1\.0$", await scrape(process), re.MULTILINE):
+                pass
+            process.popen.send_signal(signal.SIGTERM)
+            answer = await asking
         assert await process.wait_end() == 0
     trace_id = answer.headers["x-trace-id"]
     assert collector.get_tree(trace_id)[0] == "POST /ask"
