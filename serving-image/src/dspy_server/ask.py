@@ -129,6 +129,8 @@ async def _run(server: Server, question: Question, exchange: Exchange, turn: Tur
         async with server.users.spend(question.payer, estimate, call.count_tokens):
             prediction = await _predict(server, question, exchange)
     except ProblemError as problem:
+        if exchange.error is ErrorClass.PARSE:
+            server.lm_cache.forget(call.entries)
         return _degrade(server, question, exchange, problem, turn.stale)
     outputs = schema.encode_outputs(prediction)
     exchange.outputs = outputs

@@ -50,6 +50,7 @@ class Call:
         last_class: class of the last failure of a target.
         revision: whose request it is; its calls of a model are cached for this revision only, without one not at all.
         hits: calls of a model that a cache answered.
+        entries: keys of what the LM cache found or kept for it.
         handovers: what its worker threads wait for.
         on_attempt: told of each call on the wire: model, status, tokens.
     """
@@ -59,6 +60,7 @@ class Call:
     model: str = ""
     calls: int = 0
     hits: int = 0
+    entries: list[str] = field(default_factory=list)
     waiting: bool = False
     last_class: ErrorClass | None = None
     retry_after: float | None = None

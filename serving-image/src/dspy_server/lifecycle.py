@@ -58,7 +58,6 @@ class Parts:
     server: Server
     targets: tuple[LmTarget, ...]
     rulers: Rulers
-    lm_cache: LmCache
     store: Store | None = None
 
 
@@ -106,7 +105,7 @@ async def serve(settings: Settings, build_table: Callable[[int], Table] | None =
     background = [
         asyncio.create_task(_keep(parts.server.keeper, build_table), name="routes"),
         asyncio.create_task(parts.server.scorer.run(), name="scores"),
-        asyncio.create_task(parts.lm_cache.run(), name="lm cache"),
+        asyncio.create_task(parts.server.lm_cache.run(), name="lm cache"),
     ]
     listeners = [asyncio.create_task(ask.serve()), asyncio.create_task(scrape.serve())]
     waiting = asyncio.create_task(stop.wait())
@@ -206,19 +205,19 @@ def build_parts(settings: Settings) -> Parts:
         ),
         users=users,
         cache=cache,
+        lm_cache=_install_lm_cache(settings, metrics, clock),
         workers=ThreadPoolExecutor(limits.concurrency, thread_name_prefix="program"),
         version=_build_version(settings) | {"userLimits": users.kept_by, "answerCache": cache.scope},
         admin_token=process.admin_token,
         tracer=_find_tracer(settings),
     )
-    lm_hash = targets.get_lm_hash(config.lm)
-    return Parts(
-        server,
-        lms,
-        rulers,
-        install_lm_cache(config.serving.cache, process.cache_dir, lm_hash, metrics, clock),
-        shared,
-    )
+    return Parts(server, lms, rulers, shared)
+
+
+def _install_lm_cache(settings: Settings, metrics: Metrics, clock: Callable[[], float]) -> LmCache:
+    """What DSPy asks before it asks the LM."""
+    folder, lm_hash = settings.process.cache_dir, targets.get_lm_hash(settings.config.lm)
+    return install_lm_cache(settings.config.serving.cache, folder, lm_hash, metrics, clock)
 
 
 def _find_tracer(settings: Settings) -> Tracer | None:

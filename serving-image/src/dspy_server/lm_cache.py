@@ -6,7 +6,7 @@ An entry belongs to one revision and one set of LMs. It is JSON: nothing that wa
 import asyncio
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -49,6 +49,11 @@ class MemoryTier:
             while len(self._entries) > self._most:
                 self._entries.popitem(last=False)
 
+    def drop(self, key: str) -> None:
+        """Remove an entry."""
+        with self._lock:
+            self._entries.pop(key, None)
+
 
 class LmCache:
     """The tiers that DSPy looks into; threads use it, and a disk that fails is a miss."""
@@ -66,6 +71,7 @@ class LmCache:
         if found is None or call is None:
             return None
         call.hits += 1
+        call.entries.append(key)
         call.model = call.model or str(found["model"])
         record: Mapping[str, Any] = found["record"]
         return record
@@ -73,7 +79,10 @@ class LmCache:
     def keep(self, key: str, record: Mapping[str, Any]) -> None:
         """Keep an answered call in each tier."""
         call = CALL.get()
-        data = orjson.dumps({"model": "" if call is None else call.model, "record": record})
+        if call is None:
+            return
+        call.entries.append(key)
+        data = orjson.dumps({"model": call.model, "record": record})
         if self._memory is not None:
             self._memory.keep(key, data)
         if self._disk is None:
@@ -84,6 +93,17 @@ class LmCache:
             self._fail(exc)
         else:
             self._has_failed = False
+
+    def forget(self, keys: Iterable[str]) -> None:
+        """Drop what turned out to be of no use: an answer that cannot be parsed would fail each time it is found."""
+        for key in keys:
+            if self._memory is not None:
+                self._memory.drop(key)
+            try:
+                if self._disk is not None:
+                    self._disk.drop(key)
+            except OSError as exc:
+                self._fail(exc)
 
     async def run(self) -> None:
         """Keep the disk tier within its limits, for ever."""

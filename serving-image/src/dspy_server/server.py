@@ -19,6 +19,7 @@ from dspy_server.contract import CacheLabel, ErrorClass, ProblemCode, Rejection,
 from dspy_server.engine import Call
 from dspy_server.journal import Journal
 from dspy_server.limits import Admission
+from dspy_server.lm_cache import LmCache
 from dspy_server.metrics import Metrics
 from dspy_server.problems import ProblemError
 from dspy_server.routes import Table
@@ -57,6 +58,7 @@ class Server:
     admission: Admission
     users: SharedLimits
     cache: AnswerCache
+    lm_cache: LmCache
     workers: Executor
     version: Mapping[str, Any]
     admin_token: Path

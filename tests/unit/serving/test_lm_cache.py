@@ -137,6 +137,20 @@ async def test_a_failure_is_not_kept(world: World, teacher: Provider, url: str) 
     assert (answer.status_code, answer.json()["meta"]["cache"]) == (200, "miss")
 
 
+@pytest.mark.parametrize("tier", CACHES)
+async def test_an_answer_that_nobody_can_parse_is_asked_for_again(
+    world: World, teacher: Provider, url: str, tier: str
+) -> None:
+    world.write_table(world.route(0, 100, "stable"))
+    teacher.faults["icl-100"] = Fault("garbage")
+    async with run_cached(world, url, CACHES[tier]) as (_, client):
+        assert (await ask(client)).json()["code"] == "parse"
+        teacher.faults.clear()
+        answers = [(await ask(client)).json()["meta"] for _ in range(2)]
+    assert [meta["cache"] == "hit" for meta in answers] == [False, True]
+    assert count(teacher) == 3
+
+
 async def test_many_at_once_each_get_their_own_answer(world: World, teacher: Provider, url: str) -> None:
     world.write_table(world.route(0, 100, "stable"))
     async with run_cached(world, url, {**CACHES["memory"], **CACHES["disk"], "lmMemoryEntries": 3}) as (
