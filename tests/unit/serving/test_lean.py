@@ -1,13 +1,14 @@
 """A request leaves nothing in memory: no history, no trace, and no more in the LM cache than it may hold."""
 
 import gc
+import itertools
 import sys
 
 from tests.provider.icl_lm import Provider, run_provider
 from tests.unit.serving.harness import ask, run
 from tests.unit.serving.worlds import World
 
-WARM, REQUESTS = 200, 400
+ROUNDS, REQUESTS = 4, 250
 STORY = "a long story about an invoice " * 270
 
 
@@ -17,14 +18,14 @@ async def test_requests_of_8_kilobytes_leave_nothing_in_memory(world: World) -> 
     with run_provider(Provider()) as url:
         async with run(world, url, config) as (_, client):
 
-            async def answer(first: int, count: int) -> int:
-                for number in range(first, first + count):
+            async def answer(first: int) -> int:
+                for number in range(first, first + REQUESTS):
                     answered = await ask(client, f"{number} {STORY}")
-                    assert (answered.status_code, answered.json()["meta"]["cache"]) == (200, "miss")
+                    assert (answered.status_code, answered.json()["meta"]["model"]) == (200, "openai/icl-100")
                 gc.collect()
                 return sys.getallocatedblocks()
 
-            before = await answer(0, WARM)
-            after = await answer(WARM, REQUESTS)
+            blocks = [await answer(index * REQUESTS) for index in range(ROUNDS)]
     assert len(STORY) > 8000
-    assert after - before < REQUESTS / 2  # one object kept of each would be twice that
+    # Some hundred objects come and go, however many requests lie between: what is kept of each shows in every round.
+    assert min(after - before for before, after in itertools.pairwise(blocks)) < REQUESTS / 2
