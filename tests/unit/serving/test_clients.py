@@ -85,5 +85,5 @@ async def test_a_client_that_has_gone_ends_the_work_inside() -> None:
 
     with pytest.raises(ClientGoneError):
         async with cancelled_when_gone(Gone()):  # type: ignore[arg-type]  # only what is used of a request
-            await asyncio.Event().wait()
+            await asyncio.wait_for(asyncio.Event().wait(), 10)
     assert asyncio.current_task().cancelling() == 0  # type: ignore[union-attr]  # a test is a task
