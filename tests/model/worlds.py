@@ -98,9 +98,9 @@ CHECKS = (
 
 DEEP = (
     Check(
-        "1 operator, 3 edits, abort or promote-full",
+        "1 operator, 3 edits",
         build_settled(),
-        Bounds(Budget(edits=3, commands=1), "bc", ABORTING),
+        Bounds(Budget(edits=3)),
     ),
     Check(
         "1 operator, 2 edits, each command, canary refused, record lost",
