@@ -82,6 +82,12 @@ BAD_RULES = [
         "an oci uri must end in @sha256:<64 hex>",
     ),
     (
+        "spec.program.artifact",
+        {"sha256": SHA256, "uri": "https://user:password@models.example.com/p.json"},
+        "spec.program.artifact",
+        "a uri holds no user or password: use pullSecret",
+    ),
+    (
         "spec.program.artifact.pullSecret",
         {"name": "x"},
         "spec.program.artifact",

@@ -68,6 +68,10 @@ class Artifact(Model):
                 ),
                 "an oci uri must end in @sha256:<64 hex>",
             ),
+            (
+                "!has(self.uri) || !self.uri.matches('^[a-z0-9]+://[^/]*@')",
+                "a uri holds no user or password: use pullSecret",
+            ),
             ("!has(self.pullSecret) || has(self.uri)", "pullSecret is for uri only"),
         )
     }
