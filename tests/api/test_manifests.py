@@ -11,7 +11,7 @@ from tests.unit.operator.manifests.test_routes import STAMP, TABLE
 from tests.unit.operator.manifests.test_stores import PROGRAM, RECORD, SHA256
 from tests.unit.operator.manifests.test_workload import WORKLOAD
 
-from dspy_operator.manifests.archive import build_program_copy, build_source_copy, digest_files
+from dspy_operator.manifests.archive import RemoteProgram, build_program_copy, build_source_copy, digest_files
 from dspy_operator.manifests.overlay import _merge_mapping as merge_unchecked
 from dspy_operator.manifests.owner import Owner
 from dspy_operator.manifests.restricted import RESTRICTED, check_restricted
@@ -50,6 +50,7 @@ SERVING = {
     },
 }
 WORKLOAD_HERE: Workload = replace(WORKLOAD, owner=OWNER)
+REMOTE = RemoteProgram(SHA256, "s3://models/triage.json")
 CHILDREN = {
     "Deployment": build_deployment(WORKLOAD_HERE),
     "Deployment with a template": build_deployment(
@@ -61,7 +62,9 @@ CHILDREN = {
     "empty slot": build_slot(OWNER, 0, 3),
     "filled slot": build_slot(OWNER, 1, 3, Filling("81c0ab34ef", SHA256, PROGRAM)),
     "slot with bytes that are no text": build_slot(OWNER, 2, 3, Filling("81c0ab34ef", SHA256, b"\xff\x00")),
+    "slot of a program that lies elsewhere": build_slot(OWNER, 1, 3, Filling("81c0ab34ef", SHA256, REMOTE)),
     "program": build_program_copy(OWNER, SHA256, PROGRAM),
+    "program that lies elsewhere": build_program_copy(OWNER, "b" * 64, REMOTE),
     "source": build_source_copy(OWNER, digest_files(FILES), FILES),
     "ControllerRevision": build_revision(OWNER, RECORD),
 }
@@ -98,6 +101,12 @@ def test_archives_cannot_be_changed(wire: Wire, name: str, edit: Callable[[Objec
 def test_a_slot_that_is_emptied_holds_nothing_any_more(wire: Wire) -> None:
     assert wire.apply(CHILDREN["filled slot"])["data"]
     assert "data" not in wire.apply(build_slot(OWNER, 1, 4))
+
+
+def test_a_slot_holds_bytes_or_a_reference_and_never_both(wire: Wire) -> None:
+    remote = CHILDREN["slot of a program that lies elsewhere"]
+    for child, key in ((CHILDREN["filled slot"], "program.json"), (remote, "program.ref")) * 2:
+        assert list(wire.apply(child)["data"]) == [key]
 
 
 @pytest.fixture(scope="module")
