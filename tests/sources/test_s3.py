@@ -74,7 +74,7 @@ async def test_a_missing_object_is_said_to_be_missing(endpoint: None, fetcher: F
         await fetcher.fetch("s3://artifacts/nothing.json")
 
 
-async def test_an_object_that_is_too_large_is_refused_before_it_is_read(
+async def test_an_object_that_is_too_large_is_refused(
     store_url: str, endpoint: None, fetcher: Fetcher
 ) -> None:
     put(store_url, "large.json", b" " * (MAX_BYTES + 1))

@@ -75,8 +75,6 @@ class Fetcher:
         try:
             store = await asyncio.to_thread(_build_store, uri, self.secret, self.seconds)
             result = await obstore.get_async(store, uri.path)
-            if result.meta["size"] > MAX_BYTES:
-                raise SourceError(f"{uri}: larger than {MAX_BYTES} bytes")
             data = bytearray()
             async for chunk in result.stream(min_chunk_size=CHUNK_BYTES):
                 data += chunk

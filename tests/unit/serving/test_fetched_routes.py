@@ -154,8 +154,9 @@ async def test_a_source_that_is_down_is_said_after_three_tries_and_refused_after
 
 
 async def test_after_three_tries_a_source_is_left_alone_for_a_while(
-    keeper: RouteKeeper, world: World, remote: Remote
+    keeper: RouteKeeper, world: World, remote: Remote, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(snapshot_module, "FETCH_PAUSE_SECONDS", 0)
     remote.answers[URI] = SourceError("the server answers 404")
     split(world, 50)
     await see(keeper, lambda: bool(keeper.get_reasons()))

@@ -118,6 +118,8 @@ def test_an_accepted_artifact_asks_our_engine_and_nobody_else(
         if isinstance(container, dict) and data.draw(st.booleans()):
             key = data.draw(NAMES)
         container[key] = copy.deepcopy(data.draw(VALUES))
+    if isinstance(state.get("route"), dict) and data.draw(st.booleans()):
+        state["route"]["lm"] = copy.deepcopy(data.draw(HOSTILE))
     raw = json.dumps(state).encode()
     try:
         program = load_program(
