@@ -8,7 +8,7 @@ from typing import Any
 from tests.simulation.controllers import DEPENDANTS
 from tests.simulation.referee import Referee
 from tests.simulation.store import Object
-from tests.simulation.user import NAME, NAMESPACE
+from tests.simulation.user import NAME, NAMESPACE, get_digest
 
 from dspy_operator.api import names
 from dspy_operator.kube.resources import CONFIGMAPS, CONTROLLERREVISIONS, DSPYROLLOUTS
@@ -29,7 +29,7 @@ def find_unrest(referee: Referee) -> str:
         return f"attempt {status['canary']['rollout']} is open"
     stable = status.get("stable") or {}
     if not stable.get("promotedAt"):
-        return "no revision has served"
+        return _find_unrest_of_first(referee, deployment, status)
     if store.find(CONTROLLERREVISIONS, NAMESPACE, names.revision_name(NAME, stable["revision"])) is None:
         return "nothing says what stable is"
     left = [obj["metadata"]["name"] for obj in store.list_(DSPYROLLOUTS, NAMESPACE) if not _is_over(obj)]
@@ -38,6 +38,18 @@ def find_unrest(referee: Referee) -> str:
     return _find_unrest_of_table(referee, deployment, stable) or _find_unrest_of_spec(
         deployment, status, stable
     )
+
+
+def _find_unrest_of_first(referee: Referee, deployment: Object, status: dict[str, Any]) -> str:
+    """Nothing has ever served: only a first program that pods refuse may end so, and people are told."""
+    wanted = deployment["spec"]["program"]["artifact"]["sha256"]
+    conditions = {c["type"]: c for c in status.get("conditions") or ()}
+    if wanted not in map(get_digest, referee.weather.plan.unfit):
+        return "no revision has served"
+    stalled = conditions.get("Stalled", {})
+    if (stalled.get("status"), stalled.get("reason")) != ("True", "ArtifactRefused"):
+        return f"the first program is refused, and Stalled is {stalled.get('status')} {stalled.get('reason')}"
+    return ""
 
 
 def _find_unrest_of_remains(referee: Referee) -> str:
