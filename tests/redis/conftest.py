@@ -18,7 +18,7 @@ from tests.unit.serving.harness import run
 from tests.unit.serving.worlds import World, build_artifact
 
 import redis
-from dspy_server import compat, lifecycle, store
+from dspy_server import compat, parts, store
 from dspy_server.server import Server
 from dspy_server.store import Store, build_client
 
@@ -141,7 +141,7 @@ async def pods(world: World, redis_server: RedisServer) -> AsyncIterator[Pods]:
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Servers of this test give Redis all the time that a busy machine needs."""
-    monkeypatch.setattr(lifecycle, "Store", lambda client, clock: Store(client, clock, timeout=PATIENT))
+    monkeypatch.setattr(parts, "Store", lambda client, clock: Store(client, clock, timeout=PATIENT))
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """The endpoints of both ports: each request gets an id, each failure its problem, each answer its count.
 
-`lifecycle.py` builds the `Server` that they share; `ask.py` is the walk of a question.
+`parts.py` builds the `Server` that they share; `ask.py` is the walk of a question.
 """
 
 import functools

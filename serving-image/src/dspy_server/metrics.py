@@ -37,15 +37,14 @@ from dspy_server.contract import (
     ScoreSource,
     TokenKind,
 )
+from dspy_server.families import Families
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # prometheus-client left it untyped
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 OPENMETRICS: Final = "application/openmetrics-text"
 OPENMETRICS_CONTENT_TYPE: Final = f"{OPENMETRICS}; version=1.0.0; charset=utf-8"
-DURATION_BUCKETS: Final = tuple(float(f"{0.005 * 24000 ** (k / 45):.4g}") for k in range(46))
 """0.005 s … 120 s, each 25 % above the last: what the judge of p95 can tell apart."""
-SCORE_BUCKETS: Final = tuple(k / 20 for k in range(21))
 SERVED_CODES: Final = ("200", "500", "502", "503", "504")
 """Codes of inference requests that enter the error rate, created at 0."""
 INFERENCE_PATHS: Final = (contract.PATH_ASK, contract.PATH_STREAM, contract.PATH_V2_INFER)
@@ -132,7 +131,7 @@ def counter(name: str) -> UserCounter:
     return _USER_COUNTERS.setdefault(name, UserCounter(name))
 
 
-class Metrics:
+class Metrics(Families):
     """All families of one server, in a registry of its own.
 
     `timed` are the labels whose durations are there, at 0, from the start.
@@ -146,70 +145,17 @@ class Metrics:
         dspy_version: str = "",
         timed: Sequence[CacheLabel] = (CacheLabel.MISS,),
     ) -> None:
+        super().__init__(CollectorRegistry(auto_describe=False))
         self.program = program
         self._timed = tuple(timed)
         self._models = tuple(models)
         self._dspy_version = dspy_version
-        self._registry = CollectorRegistry(auto_describe=False)
         self._lock = threading.Lock()
         self._moments: dict[tuple[str, ScoreSource], Moments] = {}
         self._revisions: set[str] = set()
         self._view: Callable[[], RoutesView] = RoutesView
         self._breakers: Callable[[], Mapping[str, int]] = dict
-        self._build_families()
         self._registry.register(_StateCollector(self))
-
-    def _build_families(self) -> None:
-        self.http = self._counter(Metric.HTTP_REQUESTS, "Answered HTTP requests.", Label.ROUTE, Label.CODE)
-        self.duration = self._histogram(
-            Metric.REQUEST_DURATION,
-            "Seconds from the request's body to its answer, successes.",
-            DURATION_BUCKETS,
-            Label.CACHE,
-        )
-        self.errors = self._counter(Metric.PROGRAM_ERRORS, "Failed requests by class.", Label.CLASS)
-        self.lm_calls = self._counter(Metric.LM_REQUESTS, "Calls of an LM.", Label.MODEL, Label.STATUS)
-        self.tokens = self._counter(Metric.TOKENS, "Tokens that providers reported.", Label.MODEL, Label.KIND)
-        self.unpriced = self._counter(
-            Metric.LM_UNPRICED, "Calls of an LM without a known price.", Label.MODEL
-        )
-        self.cost = self._counter(Metric.LM_COST, "List price of the tokens used, in USD.", Label.MODEL)
-        self.lm_duration = self._histogram(
-            Metric.LM_DURATION, "Seconds of one call of an LM.", DURATION_BUCKETS[::3], Label.MODEL
-        )
-        self.fallbacks = self._counter(
-            Metric.FALLBACKS, "Calls that went on to the next target.", Label.FROM, Label.TO, Label.REASON
-        )
-        self.rejected = self._counter(Metric.REJECTED, "Requests refused for load or size.", Label.REASON)
-        self.inflight = Gauge(
-            Metric.INFLIGHT, "Requests in progress.", [Label.PROGRAM, Label.REVISION], registry=self._registry
-        )
-        self.route_fallback = self._counter(
-            Metric.ROUTE_FALLBACK, "Requests of an unloaded revision that stable answered."
-        )
-        self.route_errors = self._counter(
-            Metric.ROUTE_ERRORS, "Tables and programs that could not be taken.", Label.REASON
-        )
-        self.parse_retries = self._counter(
-            Metric.PARSE_RETRIES, "Second LM calls after an unreadable answer."
-        )
-        self.scoring_dropped = self._counter(
-            Metric.SCORING_DROPPED, "Scores that do not count.", Label.REASON
-        )
-        self.cache_requests = self._counter(
-            Metric.CACHE_REQUESTS, "Answers sought in a cache.", Label.TIER, Label.RESULT
-        )
-        self.degraded = self._counter(Metric.DEGRADED, "Requests that no LM could answer.", Label.KIND)
-        self.scores = self._histogram(
-            Metric.SCORE_DISTRIBUTION, "Scores, for dashboards.", SCORE_BUCKETS, Label.SOURCE
-        )
-
-    def _counter(self, name: Metric, text: str, *labels: Label) -> Counter:
-        return Counter(name, text, [Label.PROGRAM, Label.REVISION, *labels], registry=self._registry)
-
-    def _histogram(self, name: Metric, text: str, buckets: Sequence[float], *labels: Label) -> Histogram:
-        names = [Label.PROGRAM, Label.REVISION, *labels]
-        return Histogram(name, text, names, registry=self._registry, buckets=buckets)
 
     def _list_families(self) -> Iterator[Counter | Gauge | Histogram]:
         yield from (

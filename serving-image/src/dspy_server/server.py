@@ -1,6 +1,6 @@
 """What the endpoints of one process share, and what one request learns on its way.
 
-`lifecycle.py` builds the `Server`; `app.py` and `ask.py` use it.
+`parts.py` builds the `Server`; `app.py` and `ask.py` use it.
 """
 
 from collections.abc import Callable, Mapping

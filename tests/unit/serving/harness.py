@@ -8,8 +8,8 @@ from typing import Any
 import httpx
 from tests.unit.serving.worlds import World, until
 
-from dspy_server import lifecycle, targets
 from dspy_server.app import build_app
+from dspy_server.parts import build_parts
 from dspy_server.server import Server
 
 
@@ -23,7 +23,7 @@ async def run(
     **env: str,
 ) -> AsyncIterator[tuple[Server, httpx.AsyncClient]]:
     """A server without sockets, once its programs are loaded, and a client of it."""
-    parts = lifecycle.build_parts(world.build_settings(base_url, config, **env))
+    parts = build_parts(world.build_settings(base_url, config, **env))
     server = parts.server
     server.metrics.bind(server.keeper.get_view)
     scores = asyncio.create_task(server.scorer.run())
@@ -39,14 +39,7 @@ async def run(
         yield server, client
     await server.scorer.flush()
     scores.cancel()
-    await server.keeper.close()
-    await targets.close_targets(parts.targets)
-    await parts.rulers.close()
-    if parts.store is not None:
-        await parts.store.close()
-    server.workers.shutdown()
-    if server.tracer is not None:
-        server.tracer.close(10)
+    await parts.close()
 
 
 def build_lm(base_url: str, model: str, *fallbacks: str, timeout: str = "5s") -> dict[str, Any]:

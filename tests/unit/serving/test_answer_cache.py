@@ -18,7 +18,7 @@ from tests.unit.serving.test_metrics import get, scrape
 from tests.unit.serving.worlds import Clock, World, until
 
 import dspy_server
-from dspy_server import answer_cache, lifecycle
+from dspy_server import answer_cache, parts
 from dspy_server.answer_cache import AnswerCache, Known, Turn, parse_known
 from dspy_server.contract import CacheLabel, ScoreSource, Track
 from dspy_server.metrics import Metrics
@@ -56,8 +56,8 @@ def clock() -> Clock:
 @pytest.fixture
 def connected(redis_server: fakeredis.FakeServer, monkeypatch: pytest.MonkeyPatch) -> fakeredis.FakeServer:
     """Servers of this test use this Redis."""
-    monkeypatch.setattr(lifecycle, "build_client", lambda _url: FakeAsyncRedis(server=redis_server))
-    monkeypatch.setattr(lifecycle, "Store", lambda client, clock: Store(client, clock, timeout=PATIENT))
+    monkeypatch.setattr(parts, "build_client", lambda _url: FakeAsyncRedis(server=redis_server))
+    monkeypatch.setattr(parts, "Store", lambda client, clock: Store(client, clock, timeout=PATIENT))
     return redis_server
 
 

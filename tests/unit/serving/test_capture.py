@@ -38,7 +38,7 @@ async def store(server: fakeredis.FakeServer) -> AsyncIterator[Store]:
 
 @pytest.fixture(autouse=True)
 def redis(server: fakeredis.FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("lifecycle", "harvest_command"):
+    for module in ("parts", "harvest_command"):
         monkeypatch.setattr(f"dspy_server.{module}.build_client", lambda _url: FakeAsyncRedis(server=server))
 
 

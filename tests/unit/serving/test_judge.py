@@ -170,7 +170,7 @@ async def test_pods_that_share_a_redis_judge_a_user_once_between_them_and_each_o
 ) -> None:
     shared = fakeredis.FakeServer()
     shared.connected = is_up
-    monkeypatch.setattr("dspy_server.lifecycle.build_client", lambda _: FakeAsyncRedis(server=shared))
+    monkeypatch.setattr("dspy_server.parts.build_client", lambda _: FakeAsyncRedis(server=shared))
     config = build_config(base_url)
     config["scoring"]["perUserInterval"] = "1h"
     config["serving"] = {"cache": {"scope": "Off"}}

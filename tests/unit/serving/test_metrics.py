@@ -7,7 +7,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 import dspy_server
 from dspy_server.contract import ErrorClass, Label, Metric, ProgramState, ScoreSource
-from dspy_server.metrics import DURATION_BUCKETS, REVISION, Metrics, RoutesView
+from dspy_server.families import DURATION_BUCKETS
+from dspy_server.metrics import REVISION, Metrics, RoutesView
 
 Sample = tuple[str, frozenset[tuple[str, str]]]
 

@@ -9,7 +9,7 @@ from tests.unit.serving.harness import ask, run
 from tests.unit.serving.test_metrics import get, scrape
 from tests.unit.serving.worlds import Clock, World
 
-from dspy_server import lifecycle
+from dspy_server import parts
 from dspy_server.shared_limits import SharedLimits
 from dspy_server.store import Store
 from dspy_server.users import UserLimitError, UserLimits
@@ -22,7 +22,7 @@ def lost(monkeypatch: pytest.MonkeyPatch) -> None:
     """Servers of this test have a Redis that does not answer."""
     server = fakeredis.FakeServer()
     server.connected = False
-    monkeypatch.setattr(lifecycle, "build_client", lambda _url: FakeAsyncRedis(server=server))
+    monkeypatch.setattr(parts, "build_client", lambda _url: FakeAsyncRedis(server=server))
 
 
 async def test_without_redis_the_process_counts() -> None:
