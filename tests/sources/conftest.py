@@ -120,23 +120,48 @@ class Doorman:
 async def guard(address: str, tls: ssl.SSLContext) -> AsyncIterator[Doorman]:
     """A doorman for the server at `host:port`; connections end with each answer."""
     host, _, port = address.partition(":")
-    doorman = Doorman(0)
+    doorman, passing = Doorman(0), set[asyncio.Task[None]]()
 
     async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(OSError, asyncio.IncompleteReadError):
-            head = await reader.readuntil(b"\r\n\r\n")
-            if doorman.login and f"authorization: {doorman.login}".lower() not in head.decode().lower():
-                writer.write(REFUSAL)
-            else:
-                inner_reader, inner_writer = await asyncio.open_connection(host, int(port))
-                inner_writer.write(head.replace(b"\r\n\r\n", b"\r\nconnection: close\r\n\r\n"))
-                while chunk := await inner_reader.read(65536):
-                    writer.write(chunk)
-                inner_writer.close()
+        head = await reader.readuntil(b"\r\n\r\n")
+        if doorman.login and f"authorization: {doorman.login}".lower() not in head.decode().lower():
+            writer.write(REFUSAL)
             await writer.drain()
-        writer.close()
+            return
+        inner_reader, inner_writer = await asyncio.open_connection(host, int(port))
+        async with closing(inner_writer):
+            inner_writer.write(head.replace(b"\r\n\r\n", b"\r\nconnection: close\r\n\r\n"))
+            while chunk := await inner_reader.read(65536):
+                writer.write(chunk)
+                await writer.drain()
 
-    server = await asyncio.start_server(pass_on, "127.0.0.1", 0, ssl=tls)
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        passing.add(task)
+        with suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            async with closing(writer):
+                await pass_on(reader, writer)
+        passing.discard(task)
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls)
     doorman.port = server.sockets[0].getsockname()[1]
     async with server:
         yield doorman
+    for task in passing:
+        task.cancel()
+    await asyncio.gather(*passing)
+
+
+@asynccontextmanager
+async def closing(writer: asyncio.StreamWriter) -> AsyncIterator[None]:
+    """Close a connection in the end, whatever happens; the garbage collector would complain of one left open."""
+    try:
+        yield
+    finally:
+        writer.close()
+        try:
+            async with asyncio.timeout(1):
+                await writer.wait_closed()
+        except (OSError, TimeoutError):  # a client that is gone never says goodbye
+            writer.transport.abort()
