@@ -9,11 +9,11 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Final
 
-import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
 from dspy_server import logs, readiness
+from dspy_server.answers import build_json
 from dspy_server.contract import ProblemCode
 from dspy_server.errors import SettingsError
 from dspy_server.problems import ProblemError
@@ -42,7 +42,7 @@ async def reload(server: Server, request: Request, _exchange: Exchange) -> Respo
         detail = {**readiness.get_detail(server.keeper), "error": str(exc)}
         raise ProblemError(HTTPStatus.CONFLICT, ProblemCode.TABLE, "It cannot be taken", **detail) from exc
     logs.get_logger().info("reloaded", generation=server.keeper.seen_generation)
-    return Response(orjson.dumps(readiness.get_detail(server.keeper)), media_type="application/json")
+    return build_json(readiness.get_detail(server.keeper))
 
 
 def find_token(path: Path) -> bytes | None:

@@ -72,7 +72,7 @@ class AnswerCache:
 
     def find_key(self, route: Route, inputs: Mapping[str, Any], user: str | None) -> str | None:
         """The key of a question, `inputs` as they came and `user` the header's value; None: not to be cached."""
-        scope = self._find_scope(user)
+        scope = None if self.store is None else self._find_scope(user)
         if scope is None:
             return None
         question = hashlib.sha256(orjson.dumps(inputs, option=orjson.OPT_SORT_KEYS)).hexdigest()

@@ -12,8 +12,8 @@ from starlette.responses import Response
 
 from dspy_server import problems
 from dspy_server.answer_cache import Known
+from dspy_server.call import Call
 from dspy_server.contract import CacheLabel
-from dspy_server.engine import Call
 from dspy_server.snapshot import Choice
 
 
@@ -57,9 +57,13 @@ def build_degraded(choice: Choice, outputs: Mapping[str, Any], request_id: str) 
 
 def build_response(answer: Answer) -> Response:
     """The answer as JSON: `{outputs, meta}`."""
-    headers = {problems.REQUEST_ID_HEADER: answer.meta["request_id"]}
-    body = {"outputs": answer.outputs, "meta": answer.meta}
-    return Response(orjson.dumps(body), 200, headers, "application/json")
+    return build_json({"outputs": answer.outputs, "meta": answer.meta}, answer.meta["request_id"])
+
+
+def build_json(value: Any, request_id: str = "") -> Response:
+    """Any 200; `request_id` where an answer is looked up by it."""
+    headers = {problems.REQUEST_ID_HEADER: request_id} if request_id else None
+    return Response(orjson.dumps(value), 200, headers, "application/json")
 
 
 def _build(

@@ -7,15 +7,15 @@ import functools
 import uuid
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Final
 
-import orjson
 from fastapi import FastAPI, Request
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 
 from dspy_server import admin, ask, contract, logs, oip, openapi, problems, readiness, stream
+from dspy_server.answers import build_json
 from dspy_server.clients import CLIENT_CLOSED, ClientGoneError
 from dspy_server.contract import ProblemCode
 from dspy_server.journal import Journal
@@ -153,11 +153,11 @@ async def _feedback(server: Server, request: Request, exchange: Exchange) -> Res
         raise ProblemError(
             HTTPStatus.CONFLICT, ProblemCode.FEEDBACK_USED, "This answer has been scored already"
         )
-    return _json({"counted": vote is Vote.COUNTED, "request_id": exchange.request_id})
+    return build_json({"counted": vote is Vote.COUNTED, "request_id": exchange.request_id})
 
 
 async def _healthz(_server: Server, _request: Request, _exchange: Exchange) -> Response:
-    return _json({"status": "ok"})
+    return build_json({"status": "ok"})
 
 
 async def _ready(server: Server, _request: Request, _exchange: Exchange) -> Response:
@@ -165,7 +165,7 @@ async def _ready(server: Server, _request: Request, _exchange: Exchange) -> Resp
     if server.keeper.current is None or server.draining:
         title = "Shutting down" if server.draining else "No program is loaded yet"
         raise ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, ProblemCode.NOT_READY, title, **detail)
-    return _json(detail)
+    return build_json(detail)
 
 
 async def _version(server: Server, _request: Request, _exchange: Exchange) -> Response:
@@ -184,7 +184,9 @@ async def _version(server: Server, _request: Request, _exchange: Exchange) -> Re
         if snapshot
         else []
     )
-    return _json({**server.version, "generation": snapshot.generation if snapshot else 0, "routes": routes})
+    return build_json(
+        {**server.version, "generation": snapshot.generation if snapshot else 0, "routes": routes}
+    )
 
 
 def _build_not_found(server: Server) -> Callable[[Request, Exception], Awaitable[Response]]:
@@ -195,7 +197,3 @@ def _build_not_found(server: Server) -> Callable[[Request, Exception], Awaitable
         return problems.build_response(ProblemError(status, code, status.phrase), uuid.uuid4().hex)
 
     return handle
-
-
-def _json(value: Any) -> Response:
-    return Response(orjson.dumps(value), media_type="application/json")

@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -16,20 +16,15 @@ from starlette.responses import Response
 from dspy_server import answers, bodies, compat, logs, problems, schema
 from dspy_server.answer_cache import Known, Turn
 from dspy_server.answers import Answer
+from dspy_server.call import CALL, CHARS_PER_TOKEN, GRACE_SECONDS, Call, classify
 from dspy_server.clients import cancelled_when_gone
 from dspy_server.contract import CacheLabel, Degradation, ErrorClass, ProblemCode, Rejection
-from dspy_server.engine import CALL, Call, classify
 from dspy_server.errors import NO_LM
 from dspy_server.limits import QueueFullError
 from dspy_server.metrics import REVISION
 from dspy_server.problems import ProblemError
 from dspy_server.server import Exchange, Server, get_origin, read_body
 from dspy_server.snapshot import Choice, Snapshot
-
-CHARS_PER_TOKEN: Final = 3
-"""To guess what a request's inputs will cost, before its provider says it; rather too much than too little."""
-GRACE_SECONDS: Final = 0.25
-"""The program's own timeout, beyond the deadline: a provider that is too late is reported as such first."""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from dspy_server import adapter, artifact, compat, logs, program, targets
-from dspy_server.engine import CALL, Call, classify
+from dspy_server.call import asking, classify, open_call
 from dspy_server.errors import NO_LM
 from dspy_server.examples import Example, ExamplesError, ExampleSet
 from dspy_server.lm import build_lm
@@ -22,7 +22,6 @@ from dspy_server.schema import InputError
 from dspy_server.settings import Settings
 from dspy_server.verdict import Outcome, Pair, Result, Rule, Subject, is_hopeless, judge
 
-GRACE_SECONDS: Final = 0.25
 _REVISION: Final = "gate"
 
 Metric = Callable[..., Any]
@@ -160,19 +159,15 @@ async def _measure(
 
 async def _try(bench: _Bench, loaded: Program, inputs: Mapping[str, Any], example: Example) -> Outcome:
     """One program on one example: what it fails is 0, what no model answers is lost."""
-    call = Call(deadline=asyncio.get_running_loop().time() + bench.timeout)
-    token = CALL.set(call)
+    call = open_call(bench.timeout)
     try:
-        async with asyncio.timeout(bench.timeout + GRACE_SECONDS):
-            with compat.overrides(lm=bench.lm, adapter=bench.adapter):
-                prediction = await loaded.answer(inputs, bench.workers)
+        async with asking(call, lm=bench.lm, adapter=bench.adapter):
+            prediction = await loaded.answer(inputs, bench.workers)
     except Exception as exc:  # noqa: BLE001 - user code: whatever it raises is an outcome
         if classify(exc, call) in NO_LM:
             return Outcome(0.0, lost=True)
         logs.get_logger().warning("example_failed", line=example.line, error=type(exc).__name__)
         return Outcome(0.0, failed=True)
-    finally:
-        CALL.reset(token)
     return await _score(bench, example, prediction)
 
 

@@ -3,16 +3,15 @@
 Whatever happens to it, answers go on; what it does not score is counted.
 """
 
-import asyncio
 import json
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from dspy_server import compat, logs, program, schema
+from dspy_server import logs, program, schema
+from dspy_server.call import CHARS_PER_TOKEN, Call, asking, classify, open_call
 from dspy_server.contract import Drop
-from dspy_server.engine import CALL, Call, classify
 from dspy_server.errors import NO_LM
 from dspy_server.metrics import REVISION
 from dspy_server.sampling import Job, get_score
@@ -20,8 +19,6 @@ from dspy_server.sampling import Job, get_score
 QUEUE: Final = 200
 WORKERS: Final = 4
 """Answers that are judged at once."""
-GRACE_SECONDS: Final = 0.25
-CHARS_PER_TOKEN: Final = 3
 _DAY: Final = 86_400
 
 
@@ -89,20 +86,17 @@ class Judge:
         kept = self.budget.reserve(size // CHARS_PER_TOKEN + self.max_tokens)
         if kept is None:
             return self._drop(Drop.BUDGET, "today's tokens are used")
-        call = Call(deadline=asyncio.get_running_loop().time() + self.timeout)
-        before = (REVISION.set(""), CALL.set(call))
+        call, before = open_call(self.timeout), REVISION.set("")
         try:
             return await self._ask(asked, call)
         finally:
-            REVISION.reset(before[0])
-            CALL.reset(before[1])
+            REVISION.reset(before)
             self.budget.settle(kept, call.count_tokens())
 
     async def _ask(self, asked: dict[str, Any], call: Call) -> float | Drop:
         try:
-            async with asyncio.timeout(self.timeout + GRACE_SECONDS):
-                with compat.overrides(lm=self.lm, adapter=self.adapter):
-                    value = await program.call(self.module, asked, self.workers)
+            async with asking(call, lm=self.lm, adapter=self.adapter):
+                value = await program.call(self.module, asked, self.workers)
         except Exception as exc:  # noqa: BLE001 - user code and a provider: whatever it raises, serving goes on
             reason = Drop.PROVIDER if classify(exc, call) in NO_LM else Drop.ERROR
             return self._drop(reason, type(exc).__name__)

@@ -13,9 +13,9 @@ from typing import Any, Final
 import orjson
 
 from dspy_server import compat, logs
+from dspy_server.call import CALL
 from dspy_server.contract import CacheResult, CacheTier
 from dspy_server.disk_cache import DiskTier
-from dspy_server.engine import CALL
 from dspy_server.metrics import REVISION, Metrics
 from dspy_server.settings import Cache
 

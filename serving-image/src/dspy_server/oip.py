@@ -13,8 +13,8 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
-from dspy_server import ask, problems, schema
-from dspy_server.answers import Answer
+from dspy_server import ask, schema
+from dspy_server.answers import Answer, build_json
 from dspy_server.clients import cancelled_when_gone
 from dspy_server.contract import ProblemCode
 from dspy_server.problems import ProblemError
@@ -41,7 +41,7 @@ _SCALARS: Final = {bool: Datatype.BOOL, int: Datatype.INT64, float: Datatype.FP6
 
 async def live(_server: Server, _request: Request, _exchange: Exchange) -> Response:
     """`GET /v2/health/live`."""
-    return _respond({"live": True})
+    return build_json({"live": True})
 
 
 async def ready(server: Server, _request: Request, _exchange: Exchange) -> Response:
@@ -53,7 +53,7 @@ async def ready(server: Server, _request: Request, _exchange: Exchange) -> Respo
     if server.draining:
         raise ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, ProblemCode.NOT_READY, "Shutting down")
     _get_snapshot(server)
-    return _respond({"ready": True})
+    return build_json({"ready": True})
 
 
 async def describe(server: Server, request: Request, _exchange: Exchange) -> Response:
@@ -64,7 +64,7 @@ async def describe(server: Server, request: Request, _exchange: Exchange) -> Res
     """
     name = _get_model(server, request)
     program = _get_stable(server)
-    return _respond(
+    return build_json(
         {
             "name": name,
             "versions": [route.revision for route in _get_snapshot(server).routes],
@@ -89,7 +89,7 @@ async def infer(server: Server, request: Request, exchange: Exchange) -> Respons
         rows = _parse_rows(body, _get_stable(server).inputs.model.model_fields)
         async with cancelled_when_gone(request):
             program, found = await _answer_all(server, request, exchange, rows)
-        return _respond(_build_body(name, body, exchange, program, found), exchange.request_id)
+        return build_json(_build_body(name, body, exchange, program, found), exchange.request_id)
     except ProblemError as problem:
         problem.members.setdefault("error", problem.title)
         raise
@@ -241,8 +241,3 @@ def _refuse(field: str, message: str) -> ProblemError:
     mistakes = [{"field": field, "message": message}]
     title = "The inputs do not fit the program's signature"
     return ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, ProblemCode.INPUTS, title, errors=mistakes)
-
-
-def _respond(value: Any, request_id: str = "") -> Response:
-    headers = {problems.REQUEST_ID_HEADER: request_id} if request_id else None
-    return Response(orjson.dumps(value), 200, headers, "application/json")

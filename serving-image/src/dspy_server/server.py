@@ -14,9 +14,9 @@ from starlette.requests import Request
 
 from dspy_server import bodies, logs, problems
 from dspy_server.answer_cache import AnswerCache
+from dspy_server.call import Call
 from dspy_server.capture import Capture
 from dspy_server.contract import CacheLabel, ErrorClass, ProblemCode, Rejection, TokenKind
-from dspy_server.engine import Call
 from dspy_server.journal import Journal
 from dspy_server.limits import Admission
 from dspy_server.lm_cache import LmCache

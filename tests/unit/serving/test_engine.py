@@ -8,8 +8,9 @@ from dspy import lm15
 
 from dspy_server import compat
 from dspy_server.breaker import Breaker, Gate
+from dspy_server.call import CALL, Call
 from dspy_server.contract import ErrorClass
-from dspy_server.engine import CALL, AsyncFallbackEngine, Call, FallbackEngine
+from dspy_server.engine import AsyncFallbackEngine, FallbackEngine
 from dspy_server.metrics import REVISION, Metrics
 from dspy_server.targets import LmTarget
 

@@ -18,8 +18,9 @@ from tests.unit.serving.worlds import Clock, until
 
 from dspy_server import compat
 from dspy_server.breaker import BreakerState
+from dspy_server.call import CALL, Call
 from dspy_server.contract import ErrorClass
-from dspy_server.engine import CALL, AsyncFallbackEngine, Call
+from dspy_server.engine import AsyncFallbackEngine
 
 DOWN = lm15.ServerError("down")
 
