@@ -6,7 +6,6 @@ The server that is measured has core 0 for itself; the clients and the constant 
 import argparse
 import asyncio
 import os
-import shutil
 import signal
 import sys
 import tempfile
@@ -17,10 +16,11 @@ from pathlib import Path
 from bench.server import scenarios
 from bench.server.load import ask_new, ask_same
 from bench.server.pods import open_pod
-from bench.server.processes import OTHER_CORE, Served, find_port, start
+from bench.server.processes import OTHER_CORE, Served, start
 from bench.server.report import Results, print_profile, print_report, write_report
 from bench.server.scenarios import Cost
-from tests.cluster.debian import install_packages
+from tests.cluster.debian import debian_program
+from tests.servers import get_free_port
 
 BUILD = Path("build/bench")
 REFERENCES = ("noop", "litellm", "default", "catalogue")
@@ -51,7 +51,7 @@ def main() -> None:
 
 def start_provider(root: Path, stack: ExitStack, delay: float = 0.0) -> str:
     """The constant LM's address."""
-    port, log = find_port(), root / f"provider-{delay}.log"
+    port, log = get_free_port(), root / f"provider-{delay}.log"
     command = ["-m", "bench.server.provider", str(port), str(delay)]
     served = start("provider", command, port, core=OTHER_CORE, log=log)
     stack.callback(served.end)
@@ -82,18 +82,16 @@ def measure_costs(root: Path, provider: str, rounds: int, seconds: float) -> dic
 
 def start_redis(root: Path, stack: ExitStack) -> str:
     """A real Redis, from Debian's package; its address."""
-    if shutil.which("redis-server") is None:
-        install_packages(["redis-server"])
-    port = find_port()
+    port, program = get_free_port(), str(debian_program("redis-server"))
     command = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
-    log, program = root / "redis.log", "redis-server"
+    log = root / "redis.log"
     stack.callback(start("redis", command, port, core=OTHER_CORE, program=program, log=log).end)
     return f"redis://127.0.0.1:{port}/0"
 
 
 def start_reference(root: Path, name: str, provider: str) -> Served:
     """A plain endpoint over DSPy; its disk cache is below `root`."""
-    port, env = find_port(), {"DSPY_CACHEDIR": str(root / f"cache-{name}")}
+    port, env = get_free_port(), {"DSPY_CACHEDIR": str(root / f"cache-{name}")}
     command = ["-m", "bench.server.references", name, str(port), provider]
     return start(name, command, port, env=env, log=root / f"{name}.log")
 

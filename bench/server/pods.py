@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench.server.processes import Served, find_port, start
+from bench.server.processes import Served, start
 from bench.server.programs import DEMOS, Triage, build_demos
+from tests.servers import get_free_port
 
 MODULE = "bench.server.programs:Triage"
 WORKLOAD = "aaaaaaaa"
@@ -75,7 +76,7 @@ class Pod:
 
     def start(self, name: str, *, command: tuple[str, ...] = SERVE, **limits: Any) -> Served:
         """Run the server and wait until it is ready."""
-        port, metrics = find_port(), find_port()
+        port, metrics = get_free_port(), get_free_port()
         env = {
             "DSPY_SERVER_CONFIG": json.dumps(self.build_config(limits)),
             "DSPY_PROGRAM": "triage",

@@ -54,13 +54,6 @@ class Served:
             self.process.wait()
 
 
-def find_port() -> int:
-    """A port that is free now."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
-
-
 def start(
     name: str,
     command: list[str],

@@ -9,33 +9,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
+from bench.goal import Goal
 from bench.server.scenarios import Cost, Swaps
-
-SLACK: Final = 1.2
-"""A goal is missed when it is missed by more than a fifth: the machine may be busy."""
-
-
-@dataclass(frozen=True)
-class Goal:
-    """One figure, its limit, and whether it must be below (or above) it."""
-
-    name: str
-    value: float
-    limit: float
-    above: bool = False
-
-    @property
-    def is_met(self) -> bool:
-        """With slack."""
-        return self.value * SLACK >= self.limit if self.above else self.value <= self.limit * SLACK
-
-    @property
-    def verdict(self) -> str:
-        """In a word or three."""
-        exact = self.value >= self.limit if self.above else self.value <= self.limit
-        return "met" if exact else "met with slack" if self.is_met else "MISSED"
 
 
 @dataclass(frozen=True)

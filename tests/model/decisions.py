@@ -8,8 +8,9 @@ from collections.abc import Callable
 from tests.model.invariants import FORWARD, PROMOTING, Broken, find_weight
 
 from dspy_operator.rollout.actions import Decision, SetSplit
+from dspy_operator.rollout.capacity import LoadState
 from dspy_operator.rollout.judging import Action, Reason
-from dspy_operator.rollout.model import LoadState, Observation, Phase, RolloutRecord, Target, Unmeasured
+from dspy_operator.rollout.model import Observation, Phase, RolloutRecord, Target, Unmeasured
 
 DEADLINES = frozenset({Reason.DEADLINE_PROMOTE, Reason.DEADLINE_ROLLBACK})
 

@@ -14,15 +14,13 @@ from tests.model.programs import LATE, NAME, NOW, build_plan, build_program
 from dspy_operator.api.reasons import Reason as Why
 from dspy_operator.reconcile.commands import list_orders
 from dspy_operator.rollout.analysis import Analysis
+from dspy_operator.rollout.capacity import Capacity, Load, LoadState
 from dspy_operator.rollout.judging import Action, Look, MetricAnswer, Reason, State, Verdict
 from dspy_operator.rollout.judging.record import Record
 from dspy_operator.rollout.model import (
-    Capacity,
     Confirmation,
     Entry,
     Judging,
-    Load,
-    LoadState,
     Observation,
     Past,
     Phase,

@@ -1,7 +1,6 @@
 """A real Prometheus on loopback, and pods that are text a test may change."""
 
 import json
-import socket
 import subprocess
 import threading
 import time
@@ -16,7 +15,7 @@ from urllib.parse import urlencode
 
 import pytest
 from tests.cluster.builds import tool
-from tests.servers import Server
+from tests.servers import Server, get_free_port
 
 INTERVAL = 1
 
@@ -124,9 +123,7 @@ def prometheus(pods: Pods, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     targets.write_text("[]")
     config = directory / "prometheus.yml"
     config.write_text(json.dumps(build_config(targets)))
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    address = f"127.0.0.1:{get_free_port()}"
     with (directory / "log").open("w") as log:
         process = subprocess.Popen(
             [

@@ -1,7 +1,6 @@
 """A real Redis on loopback that a test may pause, kill and start again, and servers that share it as pods do."""
 
 import asyncio
-import socket
 import subprocess
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -14,6 +13,7 @@ import httpx
 import pytest
 from tests.cluster.debian import debian_program
 from tests.provider.icl_lm import Provider, run_provider
+from tests.servers import get_free_port
 from tests.unit.serving.harness import run
 from tests.unit.serving.worlds import World, build_artifact
 
@@ -75,10 +75,7 @@ class RedisServer:
 
 @pytest.fixture
 def redis_server(tmp_path: Path) -> Iterator[RedisServer]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    server = RedisServer(tmp_path, port)
+    server = RedisServer(tmp_path, get_free_port())
     server.start()
     yield server
     server.stop()

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
 
-from tests.simulation import fields
+from tests.simulation import fields, objects
 from tests.simulation.answers import Answer, Refused, fail, succeed
 from tests.simulation.shapes import (
     ANSWERS_WITH_THE_OBJECT,
@@ -143,7 +143,9 @@ class Store:
 
     def _get(self, call: Call, target: Target) -> Answer:
         found = self._require(call.resource, target)
-        return succeed(_only_metadata(found, "PartialObjectMetadata") if call.accept == METADATA else found)
+        return succeed(
+            objects.build_partial(found, "PartialObjectMetadata") if call.accept == METADATA else found
+        )
 
     def _list(self, call: Call, target: Target) -> Answer:
         selector = call.query.get("labelSelector", "")
@@ -153,9 +155,11 @@ class Store:
 
     def _select(self, call: Call, target: Target, selector: str) -> list[Object]:
         wanted = [pair.split("=", 1) for pair in filter(None, selector.split(","))]
-        items = [obj for obj in self.list_(call.resource, target.namespace) if _has_labels(obj, wanted)]
+        items = [
+            obj for obj in self.list_(call.resource, target.namespace) if objects.has_labels(obj, wanted)
+        ]
         if call.accept == METADATA_LIST:
-            return [_only_metadata(obj, "PartialObjectMetadata") for obj in items]
+            return [objects.build_partial(obj, "PartialObjectMetadata") for obj in items]
         return items
 
     def _create(self, call: Call, target: Target, who: str) -> Answer:
@@ -193,12 +197,12 @@ class Store:
         body = call.body or {}
         self._check_bound(call, live, body.get("metadata") or {})
         changed = fields.merge_patch(live, body)
-        changed = _keep_identity(live, changed)
+        changed = objects.build_kept(live, changed)
         if target.subresource == "status":
             meta = live["metadata"] if call.resource in CUSTOM else changed["metadata"]
             changed = {**live, "metadata": meta, "status": changed.get("status") or {}}
         elif call.resource in STATUS:
-            changed = _with_status(changed, live)
+            changed = objects.build_with_status(changed, live)
         if changed == live:
             return succeed(live)
         if call.resource in TRACKED and not target.subresource:
@@ -210,7 +214,7 @@ class Store:
         if "managedFields" in (body.get("metadata") or {}):
             return changed
         entries = live["metadata"].get("managedFields") or []
-        bare_live, bare = (_bare(obj) for obj in (live, changed))
+        bare_live, bare = (objects.build_bare(obj) for obj in (live, changed))
         gained = fields.build_changed(bare_live, bare)
         lost = fields.subtract(fields.build_fields(bare_live), fields.build_fields(bare))
         before = fields.find_entry(entries, _manager(call), "Update")
@@ -237,13 +241,13 @@ class Store:
             if (entry["manager"], entry["operation"]) != (_manager(call), "Apply"):
                 others = fields.union(others, entry["fieldsV1"])
         gone = fields.subtract(fields.subtract(before, wanted), others)
-        bare = {**body, "metadata": {k: v for k, v in body["metadata"].items() if k not in fields.UNOWNED}}
+        bare = objects.build_bare(body)
         merged = fields.merge_applied(live, bare)
         if gone:
-            merged = {**merged, **fields.remove_fields(_bare(merged), gone)}
-            merged["metadata"] = {**_identity(live), **merged.get("metadata", {})}
-        merged = fill_defaults(call.resource, _keep_identity(live, merged))
-        taken = fields.build_changed(_bare(live), bare)
+            merged = {**merged, **fields.remove_fields(objects.build_bare(merged), gone)}
+            merged["metadata"] = {**objects.get_identity(live), **merged.get("metadata", {})}
+        merged = fill_defaults(call.resource, objects.build_kept(live, merged))
+        taken = fields.build_changed(objects.build_bare(live), bare)
         entries = fields.list_entries(entries, _manager(call), "Apply", wanted, taken)
         merged["metadata"] = {**merged["metadata"], "managedFields": entries}
         return succeed(live) if merged == live else self._commit(call, who, live, merged)
@@ -373,41 +377,3 @@ def _name(call: Call, live: Object) -> str:
 
 def _missing(resource: Resource, name: str) -> Refused:
     return Refused(fail(404, "NotFound", f'{_qualified(resource)} "{name}" not found'))
-
-
-def _only_metadata(obj: Object, kind: str) -> Object:
-    return {"kind": kind, "apiVersion": "meta.k8s.io/v1", "metadata": obj["metadata"]}
-
-
-def _has_labels(obj: Object, wanted: list[list[str]]) -> bool:
-    if not wanted:
-        return True
-    labels = obj["metadata"].get("labels") or {}
-    return all(labels.get(key) == value for key, value in wanted)
-
-
-def _identity(obj: Object) -> Object:
-    return {key: value for key, value in obj["metadata"].items() if key in fields.UNOWNED}
-
-
-def _bare(obj: Object) -> Object:
-    """The object without what belongs to nobody."""
-    meta = {key: value for key, value in obj["metadata"].items() if key not in fields.UNOWNED}
-    return {**obj, "metadata": meta}
-
-
-def _keep_identity(live: Object, changed: Object) -> Object:
-    """No patch changes who the object is; empty maps of metadata are none."""
-    meta = {
-        key: value
-        for key, value in changed["metadata"].items()
-        if key == "managedFields" or value not in ({}, [])
-    }
-    identity = {key: value for key, value in _identity(live).items() if key != "managedFields"}
-    deletion = {key: value for key, value in live["metadata"].items() if key == "deletionTimestamp"}
-    return {**changed, "metadata": {**meta, **identity, **deletion}}
-
-
-def _with_status(changed: Object, live: Object) -> Object:
-    rest = {key: value for key, value in changed.items() if key != "status"}
-    return {**rest, "status": live["status"]} if "status" in live else rest

@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 from tests.cluster.builds import tool
 from tests.cluster.pki import Pki
-from tests.sources.site import Handler, QuietServer, Site
+from tests.servers import get_free_port
+from tests.sources.site import Handler, Site, SiteServer
 
 from dspy_server.fetch import Fetcher
 
@@ -45,7 +46,7 @@ def trusted(pki: Pki, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def site(server_tls: ssl.SSLContext) -> Iterator[Site]:
     site = Site()
-    server = QuietServer(("127.0.0.1", 0), Handler)
+    server = SiteServer(("127.0.0.1", 0), Handler)
     server.site, site.port = site, server.server_port
     server.socket = server_tls.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
@@ -84,13 +85,6 @@ def _accepts(address: str) -> bool:
     host, _, port = address.partition(":")
     with socket.socket() as probe:
         return probe.connect_ex((host, int(port))) == 0
-
-
-def get_free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
 
 
 @pytest.fixture(scope="session")

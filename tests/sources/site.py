@@ -4,7 +4,9 @@ import socket
 import threading
 from contextlib import suppress
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
+
+from tests.servers import Server
 
 from dspy_server.artifact import MAX_BYTES
 
@@ -17,13 +19,11 @@ class Site:
     """What it does and has seen.
 
     Attributes:
-        missing: how often `/later` is not there yet.
         program: what it serves.
         seen: path and authorization of each request.
     """
 
     port: int = 0
-    missing: int = 0
     program: bytes = PROGRAM
     seen: list[tuple[str, str]] = field(default_factory=list)
     stop: threading.Event = field(default_factory=threading.Event)
@@ -33,14 +33,10 @@ class Site:
         return f"https://127.0.0.1:{self.port}"
 
 
-class QuietServer(ThreadingHTTPServer):
-    """Says nothing about clients that refuse the certificate or leave in the middle."""
+class SiteServer(Server):
+    """The server of one site."""
 
-    daemon_threads = True
     site: Site
-
-    def handle_error(self, request: object, client_address: object) -> None:
-        pass
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -48,7 +44,7 @@ class Handler(BaseHTTPRequestHandler):
 
     @property
     def site(self) -> Site:
-        assert isinstance(self.server, QuietServer)
+        assert isinstance(self.server, SiteServer)
         return self.server.site
 
     def do_GET(self) -> None:
@@ -74,10 +70,6 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_loop(self) -> None:
         self.send(302, location="/loop")
-
-    def do_later(self) -> None:
-        self.site.missing -= 1
-        self.send(404) if self.site.missing >= 0 else self.do_program()
 
     def do_private(self) -> None:
         self.do_program() if self.headers.get("authorization") == LOGIN else self.send(401)

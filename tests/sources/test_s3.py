@@ -9,7 +9,8 @@ import pytest
 from obstore.store import S3Store
 from tests.cluster.builds import tool
 from tests.cluster.pki import Pki
-from tests.sources.conftest import get_free_port, running
+from tests.servers import get_free_port
+from tests.sources.conftest import running
 from tests.sources.site import PROGRAM
 
 from dspy_server.artifact import MAX_BYTES

@@ -16,18 +16,13 @@ from typing import Any
 
 import httpx
 import pytest
+from tests.servers import get_free_port
 from tests.unit.serving.collector import run_collector
 from tests.unit.serving.harness import build_lm
 from tests.unit.serving.test_stream import ANSWER, join, parse_events, write_reply
 from tests.unit.serving.worlds import World, until
 
 REPOSITORY = Path(__file__).parents[3]
-
-
-def get_free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Process:

@@ -3,7 +3,6 @@
 import asyncio
 import contextvars
 import re
-import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 import structlog
 from opentelemetry.trace import get_current_span
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
+from tests.servers import get_free_port
 from tests.unit.serving.collector import Collector, Received, run_collector
 from tests.unit.serving.harness import ask, run
 from tests.unit.serving.nested import Nested, Odd, SyncNested
@@ -219,12 +219,6 @@ async def test_a_step_that_outlives_its_request_is_ended_with_it(
     assert len(collector.spans) == count
 
 
-def get_closed_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 async def test_a_dead_collector_delays_no_answer_and_is_told_once(
     world: World, base_url: str, tmp_path: Path, collector: Collector
 ) -> None:
@@ -248,7 +242,7 @@ async def test_a_collector_that_is_not_there_delays_neither_answers_nor_the_end(
     world: World, base_url: str, tmp_path: Path
 ) -> None:
     serve(world, tmp_path, Nested())
-    nowhere = Collector(url=f"http://127.0.0.1:{get_closed_port()}")
+    nowhere = Collector(url=f"http://127.0.0.1:{get_free_port()}")
     async with run(world, base_url, configure(nowhere)) as (server, client):
         async with asyncio.timeout(5):
             answers = await asyncio.gather(*(ask(client) for _ in range(20)))

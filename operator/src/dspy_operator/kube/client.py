@@ -184,7 +184,7 @@ class Client:
     async def _apply(self, resource: Resource, obj: Object, uid: str, version: str) -> Object:
         metadata = obj["metadata"] | {"uid": uid, "resourceVersion": version}
         path = resource.path(metadata["namespace"], metadata["name"])
-        body = _typed(resource, obj | {"metadata": metadata})
+        body = _typed(resource, obj, metadata=metadata)
         query = MANAGER | {"force": "true"}
         return await self._get(Call("patch", resource, path, query, body, content=APPLY_PATCH))
 
@@ -300,9 +300,9 @@ class Client:
 def _slim(resource: Resource, obj: Object) -> Object:
     """The object without `managedFields`: half of its size, and nobody looks at them in what was read."""
     metadata = {key: value for key, value in (obj.get("metadata") or {}).items() if key != "managedFields"}
-    return obj | {"metadata": metadata, "apiVersion": resource.api_version, "kind": resource.kind}
+    return _typed(resource, obj, metadata=metadata)
 
 
-def _typed(resource: Resource, obj: Object) -> Object:
-    """The object with the kind it is asked as (items of a list come without)."""
-    return obj | {"apiVersion": resource.api_version, "kind": resource.kind}
+def _typed(resource: Resource, obj: Object, **parts: Object) -> Object:
+    """The object with the kind it is asked as (items of a list come without), and with some parts changed."""
+    return {**obj, **parts, "apiVersion": resource.api_version, "kind": resource.kind}

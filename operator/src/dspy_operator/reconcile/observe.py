@@ -20,16 +20,8 @@ from dspy_operator.reconcile.commands import list_orders
 from dspy_operator.reconcile.memory import Given, Memory
 from dspy_operator.reconcile.snapshot import Snapshot
 from dspy_operator.rollout.analysis import Analysis
-from dspy_operator.rollout.model import (
-    ArtifactState,
-    Capacity,
-    DeploymentRecord,
-    Observation,
-    Program,
-    Refusal,
-    Rollout,
-    Target,
-)
+from dspy_operator.rollout.capacity import ArtifactState, Capacity
+from dspy_operator.rollout.model import DeploymentRecord, Observation, Program, Refusal, Rollout, Target
 from dspy_operator.rollout.plan import build_plan
 from dspy_operator.rollout.records import read_deployment_record, read_program, read_rollout_record
 from dspy_operator.rollout.revision import revision_hash, workload_hash

@@ -9,7 +9,8 @@ from dspy_operator.metrics.looks import find_confirmation
 from dspy_operator.metrics.readings import PodReading, Reading
 from dspy_operator.reconcile.memory import Given, Memory
 from dspy_operator.reconcile.snapshot import Snapshot
-from dspy_operator.rollout.model import Confirmation, Load, LoadState, Program, Table, Unmeasured
+from dspy_operator.rollout.capacity import Load, LoadState
+from dspy_operator.rollout.model import Confirmation, Program, Table, Unmeasured
 
 PRESUMED_AFTER = 120.0
 """Seconds after the pods were told: a kubelet refreshes a mounted ConfigMap in about 90 s by itself."""

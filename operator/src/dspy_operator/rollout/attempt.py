@@ -6,21 +6,13 @@ from dataclasses import replace
 from dspy_operator.api.names import Command
 from dspy_operator.api.reasons import Reason
 from dspy_operator.rollout.actions import Decision, Notice, SetSplit
+from dspy_operator.rollout.capacity import LoadState
 from dspy_operator.rollout.clock import format_time
 from dspy_operator.rollout.ending import build_next, get_rollout
 from dspy_operator.rollout.judging import Action
 from dspy_operator.rollout.judging import Reason as Rule
 from dspy_operator.rollout.judging.wording import get_duration
-from dspy_operator.rollout.model import (
-    LoadState,
-    Observation,
-    Order,
-    Phase,
-    Refusal,
-    Rollout,
-    RolloutRecord,
-    Unmeasured,
-)
+from dspy_operator.rollout.model import Observation, Order, Phase, Refusal, Rollout, RolloutRecord, Unmeasured
 from dspy_operator.rollout.noticing import note_trouble
 from dspy_operator.rollout.orders import build_handled, find_order, is_held_by_a_person
 from dspy_operator.rollout.world import REFRESH_WAIT, find_wanted_split, get_measured_now, is_canary_ready

@@ -15,10 +15,10 @@ from dspy_operator.rollout.actions import (
     Prune,
     RemoveWorkload,
 )
+from dspy_operator.rollout.capacity import ArtifactState
 from dspy_operator.rollout.clock import format_time
 from dspy_operator.rollout.ending import build_rejected
 from dspy_operator.rollout.model import (
-    ArtifactState,
     DeploymentRecord,
     Observation,
     Phase,

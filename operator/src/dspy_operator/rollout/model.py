@@ -11,6 +11,7 @@ from enum import StrEnum
 from dspy_operator.api.names import Command
 from dspy_operator.api.reasons import Reason
 from dspy_operator.rollout.analysis import Analysis
+from dspy_operator.rollout.capacity import ArtifactState, Capacity
 from dspy_operator.rollout.judging import Look as JudgedLook
 from dspy_operator.rollout.judging import RolloutConfig, Verdict
 
@@ -233,55 +234,6 @@ class Confirmation:
     at: float | None = None
     presumed: bool = False
     refreshed: bool = True
-
-
-# --- C: capacity --------------------------------------------------------------------------------------------
-
-
-class ArtifactState(StrEnum):
-    """What is known of the bytes that the spec names."""
-
-    READY = "Ready"
-    MISSING = "Missing"
-    MISMATCH = "Mismatch"
-
-
-class LoadState(StrEnum):
-    """What the serving pods make of the canary's program."""
-
-    UNKNOWN = "Unknown"
-    LOADING = "Loading"
-    LOADED = "Loaded"
-    REFUSED = "Refused"
-
-
-@dataclass(frozen=True)
-class Load:
-    """The state of one program over all ready pods; `reason` and `message` when refused."""
-
-    state: LoadState = LoadState.UNKNOWN
-    reason: Reason = Reason.PREPARING
-    message: str = ""
-
-
-@dataclass(frozen=True)
-class Capacity:
-    """Pods of stable's workload, and programs.
-
-    `slots[i]`: digest of the bytes in slot i, or empty. `archived`: digests with a copy that cannot change,
-    `available`: those whose bytes can be had. `drifted`: children that are missing or differ, `leaving`: workloads that
-    still have pods although stable is another, `denied`: why the API server lets no pod be made, in its words.
-    """
-
-    ready_pods: int = 0
-    desired_pods: int = 0
-    slots: tuple[str, ...] = ("", "", "")
-    archived: frozenset[str] = frozenset()
-    available: frozenset[str] = frozenset()
-    drifted: tuple[str, ...] = ()
-    leaving: tuple[str, ...] = ()
-    denied: str = ""
-    loads: Mapping[str, Load] = field(default_factory=dict)
 
 
 # --- what the user asks for ---------------------------------------------------------------------------------

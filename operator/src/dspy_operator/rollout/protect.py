@@ -4,11 +4,12 @@ from dspy_operator.api.names import Command
 from dspy_operator.api.reasons import Reason
 from dspy_operator.rollout.actions import CreateRevision, Decision
 from dspy_operator.rollout.attempt import is_held
+from dspy_operator.rollout.capacity import LoadState
 from dspy_operator.rollout.ending import build_roll_back
 from dspy_operator.rollout.judging import Action
 from dspy_operator.rollout.judging import Reason as Rule
 from dspy_operator.rollout.judging.wording import get_duration
-from dspy_operator.rollout.model import LoadState, Observation, Phase, Rollout, Target
+from dspy_operator.rollout.model import Observation, Phase, Rollout, Target
 from dspy_operator.rollout.orders import find_order
 from dspy_operator.rollout.world import LOWERED, is_canary_ready
 

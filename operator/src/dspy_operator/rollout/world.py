@@ -16,7 +16,8 @@ from dspy_operator.rollout.actions import (
     Restamp,
     SetSplit,
 )
-from dspy_operator.rollout.model import LoadState, Observation, Phase, Program, Share, Split
+from dspy_operator.rollout.capacity import LoadState
+from dspy_operator.rollout.model import Observation, Phase, Program, Share, Split
 
 REFRESH_WAIT = 3.0
 """Seconds until the table is looked for in the pods again."""

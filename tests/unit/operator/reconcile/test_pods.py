@@ -15,7 +15,8 @@ from dspy_operator.reconcile.pods import (
     is_ready,
     list_ready_pods,
 )
-from dspy_operator.rollout.model import LoadState, Program, Share, Split, Table, Unmeasured
+from dspy_operator.rollout.capacity import LoadState
+from dspy_operator.rollout.model import Program, Share, Split, Table, Unmeasured
 
 STABLE = Program("a", "w1", "a" * 64, "m:M")
 CANARY = Program("b", "w1", "b" * 64, "m:M")

@@ -9,8 +9,9 @@ from tests.unit.operator.rollout.world import World
 
 from dspy_operator.api.names import Command
 from dspy_operator.rollout.actions import Decision, FillSlot, SetSplit
+from dspy_operator.rollout.capacity import LoadState
 from dspy_operator.rollout.judging import Action as Verdict
-from dspy_operator.rollout.model import LoadState, Observation, Order, Phase, Table
+from dspy_operator.rollout.model import Observation, Order, Phase, Table
 
 FORWARD = (Phase.PREPARING, Phase.STEPPING, Phase.PROMOTING, Phase.BAKING, Phase.PROMOTED)
 ADVANCING = frozenset({Verdict.ADVANCE, Verdict.PROMOTE})

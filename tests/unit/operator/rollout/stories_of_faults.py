@@ -7,7 +7,8 @@ from tests.unit.operator.rollout.telling import Teller
 
 from dspy_operator.api.names import Command
 from dspy_operator.api.reasons import Reason
-from dspy_operator.rollout.model import ArtifactState, DeploymentRecord, Phase, Refusal, RolloutRecord, Split
+from dspy_operator.rollout.capacity import ArtifactState
+from dspy_operator.rollout.model import DeploymentRecord, Phase, Refusal, RolloutRecord, Split
 
 STORIES: dict[str, Callable[[Teller], None]] = {}
 

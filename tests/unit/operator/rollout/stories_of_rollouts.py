@@ -6,8 +6,9 @@ from tests.unit.operator.rollout.plans import build_plan
 from tests.unit.operator.rollout.telling import Teller
 
 from dspy_operator.api.reasons import Reason
+from dspy_operator.rollout.capacity import ArtifactState
 from dspy_operator.rollout.judging import Mode, OnDeadline
-from dspy_operator.rollout.model import ArtifactState, Phase
+from dspy_operator.rollout.model import Phase
 
 STORIES: dict[str, Callable[[Teller], None]] = {}
 

@@ -12,9 +12,10 @@ from dspy_operator.api.names import Command, ConditionType
 from dspy_operator.api.reasons import Reason
 from dspy_operator.api.status import Condition, DeploymentStatus
 from dspy_operator.rollout.actions import Decision
+from dspy_operator.rollout.capacity import ArtifactState
 from dspy_operator.rollout.decide import decide
 from dspy_operator.rollout.judging import MetricConfig, MetricType
-from dspy_operator.rollout.model import ArtifactState, Observation, Phase, Rejected
+from dspy_operator.rollout.model import Observation, Phase, Rejected
 from dspy_operator.rollout.status import (
     Face,
     Telemetry,

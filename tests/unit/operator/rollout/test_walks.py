@@ -13,8 +13,9 @@ from tests.unit.operator.rollout.telling import Teller, is_write
 
 from dspy_operator.api.names import Command
 from dspy_operator.api.reasons import Reason
+from dspy_operator.rollout.capacity import ArtifactState
 from dspy_operator.rollout.judging import Mode, OnDeadline
-from dspy_operator.rollout.model import ArtifactState, DeploymentRecord, Plan, Refusal, RolloutRecord, Split
+from dspy_operator.rollout.model import DeploymentRecord, Plan, Refusal, RolloutRecord, Split
 
 Event = Callable[[Teller], None]
 MOST_ROUNDS = 400

@@ -7,8 +7,9 @@ from tests.unit.operator.rollout.plans import build_program
 from tests.unit.operator.rollout.telling import Teller, is_at
 
 from dspy_operator.rollout.actions import Archive, FillSlot, RefreshPods, RepairChildren, Restamp, SetSplit
+from dspy_operator.rollout.capacity import Load, LoadState
 from dspy_operator.rollout.decide import decide
-from dspy_operator.rollout.model import Confirmation, Load, LoadState, Observation, Phase
+from dspy_operator.rollout.model import Confirmation, Observation, Phase
 from dspy_operator.rollout.world import (
     a_program_is_missing,
     find_slot,

@@ -36,18 +36,15 @@ from dspy_operator.rollout.actions import (
     SetSplit,
 )
 from dspy_operator.rollout.analysis import Analysis
+from dspy_operator.rollout.capacity import ArtifactState, Capacity, Load, LoadState
 from dspy_operator.rollout.clock import format_exact
 from dspy_operator.rollout.decide import decide
 from dspy_operator.rollout.judging import Counts, Look, Reference
 from dspy_operator.rollout.look import JUDGED
 from dspy_operator.rollout.model import (
-    ArtifactState,
-    Capacity,
     Confirmation,
     DeploymentRecord,
     Judging,
-    Load,
-    LoadState,
     Observation,
     Phase,
     Plan,
