@@ -4,7 +4,7 @@ import asyncio
 import cProfile
 import sys
 
-from dspy_server import lifecycle, logs
+from dspy_server import lifecycle, logs, loops
 from dspy_server.settings import get_environment, load_settings
 
 
@@ -13,7 +13,8 @@ def main(file: str) -> None:
     settings = load_settings(get_environment())
     logs.configure(settings.config.serving.logs.level, program=settings.process.program)
     profiler = cProfile.Profile()
-    profiler.runcall(asyncio.run, lifecycle.serve(settings))
+    with asyncio.Runner(loop_factory=loops.ServingLoop) as runner:
+        profiler.runcall(runner.run, lifecycle.serve(settings))
     profiler.dump_stats(file)
 
 

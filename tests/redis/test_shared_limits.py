@@ -92,7 +92,7 @@ async def test_what_was_not_used_is_given_back_and_a_day_ends_at_midnight(
     assert await spend(one, 900, 900, user="B")
     clock.now += 23 * 3600
     assert await spend(one, 900, 900)
-    assert await stores[0].call(lambda client: client.ttl("dspy:b:triage:A:20000")) in range(1, DAY + 1)
+    assert await stores[0].call("TTL", "dspy:b:triage:A:20000") in range(1, DAY + 1)
 
 
 async def test_a_failure_is_booked_like_an_answer(stores: list[Store], clock: Clock) -> None:
@@ -115,7 +115,7 @@ async def test_two_pods_let_through_as_many_requests_a_minute_as_one(
     assert len(refusals) == 10
     assert all(0 < refusal.retry_after <= 6 for refusal in refusals)
     await pods[0].take("B")
-    assert await stores[0].call(lambda client: client.ttl("dspy:r:triage:A")) in range(1, 62)
+    assert await stores[0].call("TTL", "dspy:r:triage:A") in range(1, 62)
 
 
 async def test_a_poisoned_count_is_replaced_and_another_type_is_as_if_redis_were_lost(

@@ -6,7 +6,7 @@ import random
 import pytest
 from tests.redis.conftest import PATIENT, RedisServer
 
-from dspy_server.store import Store, StoreError, build_client
+from dspy_server.store import Script, Store, StoreError, build_client
 
 pytestmark = pytest.mark.tools
 KEYS = 40
@@ -56,5 +56,30 @@ async def test_no_answer_is_anothers_after_callers_left_at_any_moment(filled: Re
             else:
                 assert result == f"value of {number}".encode()
     assert left > 100
+    assert store.retry_after == 0
+    await store.close()
+
+
+async def test_a_script_that_redis_has_forgotten_is_told_again(redis_server: RedisServer) -> None:
+    store = Store(build_client(redis_server.url), asyncio.get_running_loop().time, timeout=PATIENT)
+    count = Script("return redis.call('INCRBY', KEYS[1], ARGV[1])")
+    assert [await store.run(count, "c", 2) for _ in range(2)] == [2, 4]
+    with redis_server.client as outside:
+        outside.script_flush()
+    assert await store.run(count, "c", 2) == 6
+    with pytest.raises(StoreError, match="ResponseError"):
+        await store.run(Script("return redis.call('NO SUCH COMMAND')"), "c")
+    assert store.retry_after == 0
+    await store.close()
+
+
+async def test_a_connection_that_redis_ended_costs_one_batch(redis_server: RedisServer) -> None:
+    store = Store(build_client(redis_server.url), asyncio.get_running_loop().time, timeout=PATIENT)
+    await store.put("k", b"x", 60)
+    with redis_server.client as outside:
+        outside.client_kill_filter(_type="normal", skipme=True)
+    results = await asyncio.gather(*(store.get("k", 1) for _ in range(5)), return_exceptions=True)
+    assert {type(result) for result in results} <= {bytes, StoreError}
+    assert await store.get("k", 1) == b"x"
     assert store.retry_after == 0
     await store.close()

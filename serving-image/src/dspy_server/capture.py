@@ -5,11 +5,9 @@ Off the request's path; without Redis, or when it fails, nothing is captured and
 
 import json
 import random
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, cast
-
-import redis.asyncio
+from typing import Any, Final
 
 from dspy_server import schema
 from dspy_server.redact import MAX_CHARS, Redactor
@@ -66,14 +64,11 @@ class Capture:
             self._store.later(self._push(self._store, data))
 
     async def _push(self, store: Store, data: bytes) -> None:
-        async def command(client: redis.asyncio.Redis) -> None:
-            async with client.pipeline() as pipe:
-                pipe.lpush(self._key, data)
-                pipe.ltrim(self._key, 0, self._settings.max - 1)
-                pipe.expire(self._key, KEEP_SECONDS)
-                await pipe.execute()
-
-        await store.call(command)
+        await store.call_all(
+            ("LPUSH", self._key, data),
+            ("LTRIM", self._key, 0, self._settings.max - 1),
+            ("EXPIRE", self._key, KEEP_SECONDS),
+        )
 
 
 async def list_captured(store: Store, program: str) -> list[Captured]:
@@ -82,9 +77,7 @@ async def list_captured(store: Store, program: str) -> list[Captured]:
     Raises:
         StoreError: Redis does not answer.
     """
-    found = await store.call(
-        lambda client: cast("Awaitable[list[bytes]]", client.lrange(get_key(program), 0, -1))
-    )
+    found: list[bytes] = await store.call("LRANGE", get_key(program), 0, -1)
     parsed = (_parse(data) for data in found)
     return [item for item in parsed if item is not None]
 

@@ -74,7 +74,7 @@ def _serve(options: argparse.Namespace) -> int:
         print("dspy-server: --artifact needs --module, here or in the configuration", file=sys.stderr)
         return USAGE
     settings = load_settings(get_environment(), options.config)
-    from dspy_server import lifecycle  # noqa: PLC0415 - see above
+    from dspy_server import lifecycle, loops  # noqa: PLC0415 - see above
 
     build_table = None
     if options.artifact is not None:
@@ -83,7 +83,8 @@ def _serve(options: argparse.Namespace) -> int:
         build_table(1)  # what is wrong is said before anything starts
     wanted = settings.config.serving.logs
     logs.configure(wanted.level, program=settings.process.program, redactor=Redactor(wanted.redact))
-    asyncio.run(lifecycle.serve(settings, build_table))
+    with asyncio.Runner(loop_factory=loops.ServingLoop) as runner:
+        runner.run(lifecycle.serve(settings, build_table))
     return OK
 
 

@@ -64,6 +64,11 @@ class LmCache:
         self._metrics = metrics
         self._has_failed = False
 
+    @property
+    def is_in_memory(self) -> bool:
+        """Whether it has no disk to wait for."""
+        return self._disk is None
+
     def find(self, key: str) -> Mapping[str, Any] | None:
         """The record of an answered call; the request then says which model once answered."""
         found = self._find_in_memory(key) or self._find_on_disk(key)

@@ -6,43 +6,53 @@ Cached answers, limits of users and votes use it; each of them says what it does
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, Final, TypeVar
+import hashlib
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
 
 import redis.asyncio
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.commands.core import AsyncScript
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError
+from redis.exceptions import NoScriptError, RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from dspy_server import contract, logs
+from dspy_server.batches import Batches, Words
 from dspy_server.breaker import Breaker, BreakerState, Outcome, Permit
 from dspy_server.errors import ServerError, SettingsError
 
 TIMEOUT_SECONDS: Final = 0.05
 OPEN_SECONDS: Final = 5.0
 FAILURES: Final = 3
-TURNS: Final = 10
-"""Turns of the event loop that a command gets beside its time: a busy loop is not a slow Redis."""
-CONNECTIONS: Final = 16
-"""Commands under way at once; the others wait for these, not for connections of their own."""
+CONNECTIONS: Final = 2
+"""One, and one that was given up and may still be closing."""
 CLOSE_SECONDS: Final = 1.0
 
 _Client = redis.asyncio.Redis
-_T = TypeVar("_T")
 
 
 class StoreError(ServerError):
     """Redis does not answer, or answers with an error: go on without it."""
 
 
+class _UnknownScriptError(StoreError):
+    """Redis must be told the script itself."""
+
+
+@dataclass(frozen=True)
 class Script:
     """A Lua script: what it reads and writes happens at once, whoever else writes."""
 
-    def __init__(self, text: str) -> None:
-        self.text = text
+    text: str
+    digest: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        # What Redis knows a script by, not a secret.
+        object.__setattr__(
+            self, "digest", hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
+        )
 
 
 def build_client(url: str) -> _Client:
@@ -54,7 +64,7 @@ def build_client(url: str) -> _Client:
     try:
         pool = redis.asyncio.ConnectionPool.from_url(
             url,
-            max_connections=2 * CONNECTIONS,  # one that was given up may still be closing
+            max_connections=CONNECTIONS,
             socket_connect_timeout=None,
             socket_timeout=None,
             protocol=2,
@@ -72,10 +82,8 @@ class Store:
         self, client: _Client, clock: Callable[[], float], *, timeout: float = TIMEOUT_SECONDS
     ) -> None:
         self._client = client
-        self._timeout = timeout
         self._breaker = Breaker(FAILURES, OPEN_SECONDS, clock)
-        self._places = asyncio.Semaphore(CONNECTIONS)
-        self._scripts: dict[str, AsyncScript] = {}
+        self._batches = Batches(self._send, timeout=timeout)
         self._warned: set[str] = set()
         self._later: set[asyncio.Task[None]] = set()
 
@@ -84,71 +92,76 @@ class Store:
         """Seconds until it may be asked again; 0: now."""
         return self._breaker.get_retry_after()
 
-    async def call(self, command: Callable[[_Client], Awaitable[_T]]) -> _T:
-        """What a command answers.
+    async def call(self, *words: bytes | str | float) -> Any:
+        """What a command answers; commands of the same moment travel together.
 
         Raises:
             StoreError: it does not, in time.
         """
-        async with self._places:
-            permit = self._breaker.enter()
-            if permit is None:
-                raise StoreError("Redis is not asked at the moment")
-            outcome, problem = Outcome.UNKNOWN, ""
-            try:
-                answer = await self._wait(command)
-                outcome = Outcome.ANSWERED
-            except (TimeoutError, OSError, RedisConnectionError, RedisTimeoutError) as exc:
-                outcome, problem = Outcome.FAILED, type(exc).__name__
-                raise StoreError(f"Redis does not answer: {problem}") from exc
-            except RedisError as exc:
-                outcome, problem = Outcome.ANSWERED, type(exc).__name__
-                self._warn_once(problem)
-                raise StoreError(f"Redis refuses: {problem}") from exc
-            finally:
-                self._record(permit, outcome, problem)
-        return answer
+        if not self._breaker.lets_through:
+            raise StoreError("Redis is not asked at the moment")
+        try:
+            return await self._batches.add(words)
+        except NoScriptError as exc:
+            raise _UnknownScriptError("Redis does not know the script") from exc
+        except (TimeoutError, OSError, RedisConnectionError, RedisTimeoutError) as exc:
+            raise StoreError(f"Redis does not answer: {type(exc).__name__}") from exc
+        except RedisError as exc:
+            problem = type(exc).__name__
+            self._warn_once(problem)
+            raise StoreError(f"Redis refuses: {problem}") from exc
 
-    async def _wait(self, command: Callable[[_Client], Awaitable[_T]]) -> _T:
-        async with asyncio.timeout(None) as limit:
-            alarm = _Alarm(limit, self._timeout)
-            try:
-                return await command(self._client)
-            finally:
-                alarm.cancel()
+    async def call_all(self, *commands: Words) -> list[Any]:
+        """What commands answer that are carried out in this order; others' may come between them.
+
+        Raises:
+            StoreError: one of them does not answer.
+        """
+        return await asyncio.gather(*(self.call(*words) for words in commands))
 
     async def get(self, key: str, max_bytes: int) -> bytes:
         """The first `max_bytes` of a value; empty if there is none."""
-        value = await self.call(lambda client: client.getrange(key, 0, max_bytes - 1))
-        return value if isinstance(value, bytes) else value.encode()
+        value: bytes = await self.call("GETRANGE", key, 0, max_bytes - 1)
+        return value
 
     async def put(self, key: str, value: bytes, seconds: float) -> None:
         """Keep a value for so long."""
-        await self.call(lambda client: client.set(key, value, ex=_get_expiry(seconds)))
+        await self.call("SET", key, value, "EX", _get_expiry(seconds))
 
     async def add(self, key: str, seconds: float) -> bool:
         """Whether this key is new; it is known for so long from now on."""
-        added = await self.call(lambda client: client.set(key, b"1", ex=_get_expiry(seconds), nx=True))
-        return bool(added)
+        return bool(await self.call("SET", key, b"1", "EX", _get_expiry(seconds), "NX"))
 
     async def count(self, key: str, seconds: float) -> int:
-        """How often this key was counted, this time included; it is known for so long from now on."""
+        """How often this key was counted, this time included; it is known for so long from the first time on."""
+        _, counted = await self.call_all(("SET", key, 0, "EX", _get_expiry(seconds), "NX"), ("INCR", key))
+        return int(counted)
 
-        async def command(client: _Client) -> int:
-            async with client.pipeline() as pipe:
-                pipe.incr(key)
-                pipe.expire(key, _get_expiry(seconds))
-                counted, _ = await pipe.execute()
-            return int(counted)
-
-        return await self.call(command)
-
-    async def run(self, script: Script, key: str, *args: float) -> Any:
+    async def run(self, script: Script, key: str, *args: bytes | float) -> Any:
         """What a script answers that touches one key."""
-        known = self._scripts.get(script.text)
-        if known is None:
-            known = self._scripts[script.text] = AsyncScript(self._client, script.text)
-        return await self.call(lambda _: known(keys=[key], args=list(args)))
+        try:
+            return await self.call("EVALSHA", script.digest, 1, key, *args)
+        except _UnknownScriptError:  # Redis has started anew, or never ran it
+            return await self.call("EVAL", script.text, 1, key, *args)
+
+    async def _send(self, commands: Sequence[Words]) -> Sequence[Any]:
+        """One batch on the wire: what each command answers, an error of its own included."""
+        permit = self._breaker.enter()
+        if permit is None:
+            raise ConnectionRefusedError
+        outcome, problem = Outcome.FAILED, TimeoutError.__name__
+        try:
+            async with self._client.pipeline(transaction=False) as pipe:
+                for words in commands:
+                    pipe.execute_command(*words)
+                answers: list[Any] = await pipe.execute(raise_on_error=False)
+            outcome = Outcome.ANSWERED
+        except Exception as exc:
+            problem = type(exc).__name__
+            raise
+        finally:
+            self._record(permit, outcome, problem)
+        return answers
 
     def later(self, work: Coroutine[Any, Any, None]) -> None:
         """Do `work` off a request's path; what fails is lost."""
@@ -160,6 +173,7 @@ class Store:
         """End what is under way, then the connections."""
         if self._later:
             await asyncio.wait(self._later, timeout=CLOSE_SECONDS)
+        await self._batches.close()
         await self._client.aclose()
         await self._client.connection_pool.disconnect()
 
@@ -175,27 +189,6 @@ class Store:
             logs.get_logger().warning("redis_lost", error=problem, seconds=OPEN_SECONDS)
         elif state is BreakerState.CLOSED:
             logs.get_logger().info("redis_back")
-
-
-class _Alarm:
-    """Ends a wait after so many seconds and then so many turns of the loop."""
-
-    def __init__(self, limit: asyncio.Timeout, seconds: float) -> None:
-        self._limit = limit
-        self._loop = asyncio.get_running_loop()
-        self._turns = TURNS
-        self._handle: asyncio.Handle = self._loop.call_later(seconds, self._ring)
-
-    def cancel(self) -> None:
-        """The wait has ended."""
-        self._handle.cancel()
-
-    def _ring(self) -> None:
-        if self._turns:
-            self._turns -= 1
-            self._handle = self._loop.call_soon(self._ring)
-        else:
-            self._limit.reschedule(self._loop.time())
 
 
 async def _swallow(work: Coroutine[Any, Any, None]) -> None:

@@ -53,6 +53,8 @@ class BlockingEngine:
 class Shelf:
     """Tiers that keep all, and say which keys they were asked for."""
 
+    is_in_memory = True
+
     def __init__(self) -> None:
         self.records: dict[str, Any] = {}
         self.asked: list[str] = []

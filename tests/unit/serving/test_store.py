@@ -1,14 +1,12 @@
 """The client of Redis: short patience, a breaker, and no secret in what it says."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 from typing import Any
 
 import fakeredis
 import pytest
 from fakeredis import FakeAsyncRedis
-from redis.exceptions import ResponseError
 from tests.unit.serving.worlds import Clock, until
 
 from dspy_server import store as store_module
@@ -33,46 +31,54 @@ async def store(server: fakeredis.FakeServer, clock: Clock) -> AsyncIterator[Sto
     await store.close()
 
 
-async def fail(_client: Any) -> None:
-    raise ConnectionRefusedError
-
-
 async def test_a_value_is_kept_and_read_up_to_its_limit(store: Store) -> None:
     await store.put("k", b"0123456789", 60)
     assert (await store.get("k", 100), await store.get("k", 4)) == (b"0123456789", b"0123")
     assert await store.get("none", 100) == b""
-    assert await store.call(lambda client: client.ttl("k")) in range(55, 61)
+    assert await store.call("TTL", "k") in range(55, 61)
 
 
 async def test_a_key_is_new_once_and_counts_go_on(store: Store) -> None:
     assert [await store.add("v", 60) for _ in range(3)] == [True, False, False]
     assert [await store.count("c", 60) for _ in range(3)] == [1, 2, 3]
-    assert await store.call(lambda client: client.ttl("v")) in range(55, 61)
-    assert await store.call(lambda client: client.ttl("c")) in range(55, 61)
+    assert await store.call("TTL", "v") in range(55, 61)
+    assert await store.call("TTL", "c") in range(55, 61)
 
 
 async def test_after_failures_in_a_row_it_is_left_alone_and_then_tried_once(
-    store: Store, clock: Clock
+    store: Store, server: fakeredis.FakeServer, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = 0
+    send = store._batches._send
 
-    async def count_and_fail(client: Any) -> None:
+    async def count(commands: Any) -> Any:
         nonlocal asked
         asked += 1
-        await fail(client)
+        return await send(commands)
 
+    monkeypatch.setattr(store._batches, "_send", count)
+    server.connected = False
     for _ in range(10):
         with pytest.raises(StoreError):
-            await store.call(count_and_fail)
+            await store.get("k", 1)
     assert (asked, store.retry_after) == (FAILURES, OPEN_SECONDS)
     clock.now += OPEN_SECONDS
-    with pytest.raises(StoreError):
-        await store.call(count_and_fail)
-    with pytest.raises(StoreError):
-        await store.get("k", 1)
+    for _ in range(2):
+        with pytest.raises(StoreError):
+            await store.get("k", 1)
     assert asked == FAILURES + 1
     clock.now += OPEN_SECONDS
+    server.connected = True
     assert await store.get("k", 1) == b""
+    assert store.retry_after == 0
+
+
+async def test_many_commands_that_fail_together_are_one_failure(
+    store: Store, server: fakeredis.FakeServer
+) -> None:
+    server.connected = False
+    results = await asyncio.gather(*(store.get("k", 1) for _ in range(10)), return_exceptions=True)
+    assert {type(result) for result in results} == {StoreError}
     assert store.retry_after == 0
 
 
@@ -86,39 +92,15 @@ async def test_an_answer_that_says_error_is_no_outage_and_is_logged_once(
             lines.append((event, fields))
 
     monkeypatch.setattr("dspy_server.store.logs.get_logger", Log)
-
-    async def refuse(_client: Any) -> None:
-        raise ResponseError("OOM command not allowed: a secret")
-
+    await store.put("secret", b"x", 60)
     for _ in range(FAILURES + 1):
-        with pytest.raises(StoreError, match="ResponseError") as caught:
-            await store.call(refuse)
-        assert "secret" not in str(caught.value)
+        refused, kept = await asyncio.gather(
+            store.call("LPUSH", "secret", "y"), store.get("secret", 1), return_exceptions=True
+        )
+        assert str(refused) == "Redis refuses: ResponseError"
+        assert kept == b"x"
     assert store.retry_after == 0
     assert lines == [("redis_refuses", {"error": "ResponseError"})]
-
-
-async def test_patience_is_short_and_a_caller_who_leaves_says_nothing_of_redis(
-    server: fakeredis.FakeServer, clock: Clock
-) -> None:
-    store = Store(FakeAsyncRedis(server=server), clock, timeout=0.01)
-
-    async def hang(_client: Any) -> None:
-        await asyncio.Event().wait()
-
-    with pytest.raises(StoreError, match="TimeoutError"):
-        await store.call(hang)
-    patient = Store(FakeAsyncRedis(server=server), clock, timeout=30.0)
-    for _ in range(FAILURES + 1):
-        task = asyncio.create_task(patient.call(hang))
-        await asyncio.sleep(0)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-    assert patient.retry_after == 0
-    await store.close()
-    await patient.close()
-    assert store_module.TIMEOUT_SECONDS == 0.05
 
 
 async def test_what_is_done_later_is_done_before_the_end_and_its_failure_harms_nobody(
@@ -130,7 +112,8 @@ async def test_what_is_done_later_is_done_before_the_end_and_its_failure_harms_n
     async def work() -> None:
         await asyncio.sleep(0)
         done.append(1)
-        await store.call(fail)
+        server.connected = False
+        await store.get("k", 1)
 
     store.later(work())
     await store.close()
@@ -138,17 +121,8 @@ async def test_what_is_done_later_is_done_before_the_end_and_its_failure_harms_n
     await until(lambda: not store._later)
 
 
-async def test_a_busy_loop_is_not_a_slow_redis(server: fakeredis.FakeServer, clock: Clock) -> None:
-    store = Store(FakeAsyncRedis(server=server), clock, timeout=0.01)
-
-    async def answer_after_a_few_turns(_client: Any) -> int:
-        time.sleep(0.05)  # noqa: ASYNC251 - what somebody else's work does to a loop
-        for _ in range(5):
-            await asyncio.sleep(0)
-        return 7
-
-    assert await store.call(answer_after_a_few_turns) == 7
-    await store.close()
+def test_patience_is_short() -> None:
+    assert store_module.TIMEOUT_SECONDS == 0.05
 
 
 @pytest.mark.parametrize("url", ["redis.example:6379", "http://:s3cret@redis", "redis://:s3cret@redis:port"])

@@ -11,6 +11,7 @@ os.environ.setdefault("DSPY_CACHEDIR", "/tmp/dspy-cache")  # noqa: S108 - DSPy i
 
 from dspy_server.compat.caching import install_cache, is_record
 from dspy_server.compat.callbacks import Step, StepKind, watch
+from dspy_server.compat.detours import is_short
 from dspy_server.compat.engines import (
     AsyncEngine,
     build_engine,
@@ -107,6 +108,7 @@ __all__ = [
     "is_end",
     "is_module",
     "is_record",
+    "is_short",
     "list_predictors",
     "list_unsupported_parameters",
     "load_state",

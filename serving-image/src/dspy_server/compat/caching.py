@@ -21,6 +21,10 @@ class Tiers(Protocol):
     def keep(self, key: str, record: Mapping[str, Any]) -> None:
         """Keep a record; it may be forgotten at any time."""
 
+    @property
+    def is_in_memory(self) -> bool:
+        """Whether neither of the two ever waits for a disk."""
+
 
 class ScopedCache(Cache):  # type: ignore[misc]  # dspy has no types
     """What DSPy asks before it asks an LM; outside of a scope nothing is found and nothing is kept."""
@@ -29,6 +33,11 @@ class ScopedCache(Cache):  # type: ignore[misc]  # dspy has no types
         super().__init__(enable_disk_cache=False, enable_memory_cache=False, disk_cache_dir=None)
         self._tiers = tiers
         self._get_scope = get_scope
+
+    @property
+    def is_in_memory(self) -> bool:
+        """Whether nobody ever waits for it."""
+        return self._tiers.is_in_memory
 
     def cache_key(self, request: dict[str, Any], ignored_args_for_cache_key: list[str] | None = None) -> str:
         """DSPy's key, which leaves out addresses too, made of all but the API key, and the scope."""

@@ -3,6 +3,7 @@
 from collections.abc import AsyncGenerator
 from dataclasses import replace
 from typing import Any, Final, Protocol
+from urllib.request import getproxies
 
 from dspy import lm15
 from dspy.clients import model_metadata
@@ -47,7 +48,7 @@ def build_engine(
         raise ValueError(f"{model!r}: {prefix!r} is no known provider; give its apiBase")
     if api_base and (provider is None or prefix == "openai"):
         config = _declare(api_base, api_key, timeouts, connections)
-        return AsyncLM15Engine(config), f"{_DECLARED}:{rest}"
+        return _open(config), f"{_DECLARED}:{rest}"
     config = lm15.RouterConfig(
         api_keys={provider: api_key} if api_key else None,
         base_urls={provider: api_base} if api_base else None,
@@ -55,7 +56,15 @@ def build_engine(
         timeouts=timeouts,
         max_connections=connections,
     )
-    return AsyncLM15Engine(config), model
+    return _open(config), model
+
+
+def _open(config: Any) -> AsyncEngine:
+    """An engine that looks for a proxy in the environment now, not at each request: there it costs 0.1 ms."""
+    engine: AsyncEngine = AsyncLM15Engine(config)
+    if not getproxies():
+        engine.router._shared_transport()._trust_env = False  # type: ignore[attr-defined]  # noqa: SLF001 - no setting
+    return engine
 
 
 _CONNECT_SECONDS: Final = 3.0
