@@ -177,10 +177,15 @@ def test_arguments_are_those_that_inspect_finds(name: str, args: Any, kwargs: An
         quicken.get_arguments(Program.plain, instance, 1, 2, 3)
 
 
+class Decider(Triage):
+    supports_decision_requests = True
+
+
 def test_a_step_is_told_to_the_handler_that_dspy_chooses() -> None:
     quicken.quicken()
     listener = BaseCallback()
     steps = [
+        (Decider(), "acall", "lm"),
         (Triage(), "acall", "module"),
         (dspy.Predict(RouteTicket), "acall", "module"),
         (dspy.LM("openai/x"), "acall", "lm"),

@@ -43,7 +43,7 @@ def get_arguments(function: Callable[..., Any], /, *args: Any, **kwargs: Any) ->
 
 def get_type_adapter(kind: Any) -> TypeAdapter[Any]:
     """Pydantic's adapter of a class; that of another annotation anew: two that are equal need not be the same."""
-    if not isinstance(kind, type) or hasattr(kind, "__origin__"):
+    if not isinstance(kind, type):
         return TypeAdapter(kind)
     adapter = _type_adapters.get(kind)
     if adapter is None:
