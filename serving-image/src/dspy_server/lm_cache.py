@@ -22,6 +22,8 @@ from dspy_server.settings import Cache
 SWEEP_SECONDS: Final = 600.0
 FULL_SECONDS: Final = 10.0
 """How soon a full disk tier is swept."""
+FILLED: Final = 90
+"""Percent of the size limit that entries may take: a pod whose volume grows beyond it is evicted, folders count too."""
 FOLDER: Final = "lm-calls"
 
 
@@ -182,7 +184,8 @@ def install_lm_cache(
     memory = MemoryTier(cache.lm_memory_entries) if cache.lm_memory_entries else None
     disk = None
     if cache.disk.enabled:
-        disk = DiskTier(folder / FOLDER, cache.disk.size_limit, cache.disk.max_age, clock)
+        limit = cache.disk.size_limit * FILLED // 100
+        disk = DiskTier(folder / FOLDER, limit, cache.disk.max_age, clock)
         metrics.bind_disk_cache(lambda: disk.size)
     tiers = LmCache(memory, disk, metrics)
 

@@ -257,7 +257,7 @@ class Process(Section):
     metrics_port: int = contract.PORT_METRICS
     shutdown_delay: Seconds = 5.0
     slot_wait: Seconds = 120.0
-    cache_dir: Path = Path("/tmp/dspy-cache")  # noqa: S108 - the only place where a pod may write
+    cache_dir: Path = Path(contract.CACHE_DIR)
     admin_token: Path = Path(contract.ADMIN_DIR) / contract.ADMIN_KEY
 
 

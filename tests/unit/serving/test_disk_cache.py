@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import dspy
 import orjson
 import pytest
 from structlog.testing import capture_logs
@@ -20,7 +21,11 @@ from tests.unit.serving.test_metrics import get, scrape
 from tests.unit.serving.worlds import Clock, World
 
 from dspy_server import disk_cache
+from dspy_server.call import CALL, Call
 from dspy_server.disk_cache import BLOCK_BYTES, DiskTier
+from dspy_server.lm_cache import install_lm_cache
+from dspy_server.metrics import Metrics
+from dspy_server.settings import Cache
 
 __all__ = ["teacher", "url"]
 
@@ -98,6 +103,23 @@ def test_far_too_much_is_cleared(small: Tier) -> None:
     small.clock.now = path.stat().st_mtime
     small.tier.sweep()
     assert (small.list_keys(), small.tier.size) == ([], 0)
+
+
+def test_the_volume_is_never_filled_to_its_size(tmp_path: Path) -> None:
+    own = dspy.cache
+    try:
+        cache = Cache.model_validate(
+            {"disk": {"enabled": True, "sizeLimit": f"{100 * BLOCK_BYTES // 1024}Ki"}}
+        )
+        tiers = install_lm_cache(cache, tmp_path, "hash", Metrics("triage"), lambda: 0.0)
+    finally:
+        dspy.cache = own
+    call = Call(deadline=0.0, revision="rev0")
+    token = CALL.set(call)
+    for key in build_keys(100):
+        tiers.keep(key, {"text": "x"})
+    CALL.reset(token)
+    assert len(list_files(tmp_path)) == 90
 
 
 def test_what_another_process_left_is_counted(small: Tier) -> None:

@@ -152,6 +152,7 @@ SOURCE_DIR: Final = "/etc/dspy/source"
 ADMIN_DIR: Final = "/etc/dspy/admin"
 ADMIN_KEY: Final = "token"
 PULL_DIR: Final = "/etc/dspy/pull"
+CACHE_DIR: Final = "/tmp/dspy-cache"  # noqa: S108 - in a pod
 RUN_AS_USER: Final = 65532
 
 ENV_PROGRAM: Final = "DSPY_PROGRAM"

@@ -17,6 +17,8 @@ from dspy_operator.manifests.owner import Manifest, Owner, build_child, build_la
 SHUTDOWN_SECONDS: Final = 5 + 10
 """Time to leave the endpoints and to flush, beside the longest request."""
 ADMIN_VOLUME: Final = "admin-token"
+CACHE_VOLUME: Final = "lm-cache"
+CACHE_SIZE: Final = "1Gi"
 SECRET_FILE_MODE: Final = 0o440
 """The pod's group reads it."""
 CONTAINER_SECURITY: Final[Mapping[str, Any]] = {
@@ -187,6 +189,8 @@ def _build_volumes(workload: Workload) -> list[Manifest]:
             "defaultMode": SECRET_FILE_MODE,
         }
         volumes.append({"name": ADMIN_VOLUME, "secret": secret})
+    if (disk := _get_disk(workload)).get("enabled"):
+        volumes.append({"name": CACHE_VOLUME, "emptyDir": {"sizeLimit": disk.get("sizeLimit", CACHE_SIZE)}})
     if workload.pull_secret:
         secret = {
             "secretName": workload.pull_secret,
@@ -210,6 +214,8 @@ def _build_mounts(workload: Workload) -> list[Manifest]:
         mounts.append({"name": "source", "mountPath": names.SOURCE_DIR, "readOnly": True})
     if _find_admin_token(workload):
         mounts.append({"name": ADMIN_VOLUME, "mountPath": names.ADMIN_DIR, "readOnly": True})
+    if _get_disk(workload).get("enabled"):
+        mounts.append({"name": CACHE_VOLUME, "mountPath": names.CACHE_DIR})
     if workload.pull_secret:
         mounts.append({"name": "pull", "mountPath": names.PULL_DIR, "readOnly": True})
     return mounts
@@ -219,3 +225,9 @@ def _find_admin_token(workload: Workload) -> Mapping[str, str] | None:
     """Where the token of the reload endpoint is: a file, so that no process listing or crash dump shows it."""
     admin: Mapping[str, Any] = workload.serving.get("admin") or {}
     return admin.get("tokenSecret")
+
+
+def _get_disk(workload: Workload) -> Mapping[str, Any]:
+    """The part of the spec about the LM cache on disk: it may fill its own volume, never the pod's scratch."""
+    disk: Mapping[str, Any] = (workload.serving.get("cache") or {}).get("disk") or {}
+    return disk

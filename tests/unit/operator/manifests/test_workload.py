@@ -156,6 +156,18 @@ def test_the_admin_token_is_mounted_as_a_file_where_there_is_one() -> None:
         assert "admin-token" not in {volume["name"] for volume in pod_of(without)["volumes"]}
 
 
+@pytest.mark.parametrize(("disk", "size"), [({"sizeLimit": "5Gi"}, "5Gi"), ({}, "1Gi")])
+def test_the_cache_on_disk_has_a_volume_that_it_may_fill(disk: dict[str, str], size: str) -> None:
+    workload = replace(WORKLOAD, serving={"cache": {"disk": {"enabled": True, **disk}}})
+    [mount] = [m for m in server_of(workload)["volumeMounts"] if m["name"] == "lm-cache"]
+    assert mount == {"name": "lm-cache", "mountPath": "/tmp/dspy-cache"}
+    volumes = {volume["name"]: volume for volume in pod_of(workload)["volumes"]}
+    assert volumes["lm-cache"] == {"name": "lm-cache", "emptyDir": {"sizeLimit": size}}
+    for cache in ({}, {"disk": {}}, {"disk": {"enabled": False, **disk}}):
+        without = replace(WORKLOAD, serving={"cache": cache})
+        assert "lm-cache" not in {volume["name"] for volume in pod_of(without)["volumes"]}
+
+
 def test_a_pull_secret_is_mounted_for_the_server_and_may_come_later() -> None:
     workload = replace(WORKLOAD, pull_secret="registry")
     [mount] = [m for m in server_of(workload)["volumeMounts"] if m["name"] == "pull"]
