@@ -160,6 +160,7 @@ def test_a_provider_that_is_down_gives_no_verdict_and_is_not_asked_for_ever(
     code, result = gate.run(stable=good, canary=bad)
     assert (code, result["verdict"], result["reason"]) == (3, "NoVerdict", "ProviderErrors")
     assert sum(faults.calls.values()) - before < 60
+    assert result["lost"] < 40, "it ends when there can be no verdict any more"
 
 
 def test_a_tenth_of_failed_calls_is_no_outage(gate: Gate, faults: Provider) -> None:
