@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from dspy_server.artifact_lm import LmChoice, check_choice
 from dspy_server.errors import DigestError, RefusedError, SignatureError
 
 MAX_BYTES: Final = 16 * 1024 * 1024
@@ -57,33 +58,45 @@ class Checked:
     Attributes:
         state: what `load_state` gets; traces, train and lm are emptied.
         notes: what was dropped or looks odd, one sentence each.
+        choices: by predictor, the LM that it asks for.
     """
 
     state: dict[str, Any]
     dspy_version: str
     notes: tuple[str, ...] = ()
+    choices: Mapping[str, LmChoice] = field(default_factory=dict)
 
 
 @dataclass
 class _Findings:
-    """What a check collects on its way."""
+    """What a check collects on its way; `models` are those that predictors may choose, None: they may not."""
 
+    models: frozenset[str] | None = None
     reasons: list[str] = field(default_factory=list)
     mismatches: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    choices: dict[str, LmChoice] = field(default_factory=dict)
 
 
-def check(data: bytes, sha256: str, shape: Shape | None, *, dspy_version: str) -> Checked:
+def check(
+    data: bytes,
+    sha256: str,
+    shape: Shape | None,
+    *,
+    dspy_version: str,
+    models: frozenset[str] | None = None,
+) -> Checked:
     """The state in `data`, if its digest, every key in it and its shape are right.
 
-    `shape` None checks all but the fit to a module. `dspy_version` is the running one.
+    `shape` None checks all but the fit to a module. `dspy_version` is the running one. `models` are those that the
+    predictors may choose; None drops what an artifact says of an LM.
 
     Raises:
         DigestError, RefusedError, SignatureError: with all reasons.
     """
     verify_digest(data, sha256)
     state = _parse(data)
-    found = _Findings()
+    found = _Findings(models)
     version = _check_metadata(state.pop(METADATA, None), dspy_version, found)
     is_flat = _is_flat(state) if shape is None else shape.flat
     predictors = {ROOT: state} if is_flat else state
@@ -97,7 +110,8 @@ def check(data: bytes, sha256: str, shape: Shape | None, *, dspy_version: str) -
         raise RefusedError(*found.reasons)
     if found.mismatches:
         raise SignatureError(*found.mismatches)
-    return Checked(cleaned[ROOT] if is_flat else cleaned, version, tuple(found.notes))
+    state = cleaned[ROOT] if is_flat else cleaned
+    return Checked(state, version, tuple(found.notes), found.choices)
 
 
 def check_same_shape(canary: Checked, stable: Checked) -> None:
@@ -260,12 +274,23 @@ def _check_predictor(
         if not isinstance(value.get(key, []), list):
             found.reasons.append(f"{name}.{key}: not a list")
     if value.get("lm") is not None:
-        found.notes.append(f"{name}.lm: dropped, the deployment's spec.lm answers")
+        _check_lm(name, value["lm"], found)
     if "signature" in value:
         _check_signature(f"{name}.signature", value["signature"], shape, found)
     _check_demos(f"{name}.demos", value.get("demos", []), shape, found)
     _check_decisions(f"{name}.fields", value.get("fields", {}), shape, found)
     return {**value, "traces": [], "train": [], "lm": None}
+
+
+def _check_lm(name: str, value: object, found: _Findings) -> None:
+    if found.models is None:
+        found.notes.append(f"{name}.lm: dropped, the deployment's spec.lm answers")
+        return
+    choice = check_choice(f"{name}.lm", value, found.models)
+    if isinstance(choice, LmChoice):
+        found.choices[name] = choice
+    else:
+        found.reasons.extend(choice)
 
 
 def _check_signature(path: str, value: object, shape: PredictorShape | None, found: _Findings) -> None:

@@ -14,7 +14,7 @@ from dspy_server import adapter, artifact, compat, logs, program, targets
 from dspy_server.call import asking, classify, open_call
 from dspy_server.errors import NO_LM
 from dspy_server.examples import Example, ExamplesError, ExampleSet
-from dspy_server.lm import build_lm
+from dspy_server.lm import LmChoices, build_lm
 from dspy_server.metrics import Metrics
 from dspy_server.program import Program
 from dspy_server.sampling import get_score
@@ -59,6 +59,7 @@ class _Bench:
     timeout: float
     workers: ThreadPoolExecutor
     metric: Metric
+    choices: LmChoices | None = None
     answers: int = 0
     metric_errors: list[str] = field(default_factory=list)
 
@@ -73,8 +74,8 @@ async def evaluate(settings: Settings, plan: Plan) -> Result:
         MetricError: no answer has a score.
     """
     async with _open_bench(settings, plan) as bench:
-        canary = _load(settings, plan, plan.canary, bench.adapter)
-        stable = None if plan.stable is None else _load(settings, plan, plan.stable, bench.adapter)
+        canary = _load(settings, plan, plan.canary, bench)
+        stable = None if plan.stable is None else _load(settings, plan, plan.stable, bench)
         programs = [canary, *([stable] if stable else [])]
         inputs = [_parse(plan.examples, item) for item in programs]
         pairs = await _measure(bench, plan, programs, inputs)
@@ -99,21 +100,23 @@ async def _open_bench(settings: Settings, plan: Plan) -> AsyncIterator[_Bench]:
     chat = adapter.build_adapter(metrics, parse_retry=config.serving.parse_retry)
     workers = ThreadPoolExecutor(2 * plan.concurrency, thread_name_prefix="program")
     lm = build_lm(config.lm, lms, metrics)
+    choices = LmChoices(config.lm, lms, metrics) if config.serving.artifact_lm == "Allow" else None
     try:
-        yield _Bench(lm, chat, config.lm.timeout, workers, plan.metric)
+        yield _Bench(lm, chat, config.lm.timeout, workers, plan.metric, choices)
     finally:
         workers.shutdown(wait=False, cancel_futures=True)
         await targets.close_targets(lms)
 
 
-def _load(settings: Settings, plan: Plan, data: bytes, chat: Any) -> Program:
+def _load(settings: Settings, plan: Plan, data: bytes, bench: _Bench) -> Program:
     return program.load_program(
         data,
         revision=_REVISION,
         sha256=artifact.get_digest(data),
         module=plan.module,
-        adapter=chat,
+        adapter=bench.adapter,
         max_chars=settings.config.serving.limits.max_field_chars,
+        choices=bench.choices,
     )
 
 

@@ -16,7 +16,7 @@ from dspy_server.capture import Capture
 from dspy_server.contract import CacheLabel, ScoreSource
 from dspy_server.fetch import Fetcher
 from dspy_server.limits import Admission
-from dspy_server.lm import build_lm
+from dspy_server.lm import LmChoices, build_lm
 from dspy_server.lm_cache import LmCache, install_lm_cache, is_wanted
 from dspy_server.metrics import Metrics
 from dspy_server.program import Program
@@ -27,7 +27,7 @@ from dspy_server.scoring import FeedbackBox
 from dspy_server.server import Server
 from dspy_server.settings import Settings, list_without_effect
 from dspy_server.shared_limits import SharedLimits
-from dspy_server.snapshot import KeeperConfig, RouteKeeper
+from dspy_server.snapshot import KeeperConfig, Loader, RouteKeeper
 from dspy_server.store import Store, build_client
 from dspy_server.targets import LmTarget
 from dspy_server.tracing import Tracer
@@ -75,9 +75,10 @@ def build_parts(settings: Settings) -> Parts:
     users = _build_users(settings, keys, shared, clock)
     cache = AnswerCache(shared, config.serving.cache, keys, metrics, clock)
     rulers = build_rulers(settings, metrics, chat, clock, find_is_first(settings, shared, keys))
+    load = functools.partial(_load, settings, chat, _find_choices(settings, lms, metrics))
     server = Server(
         config=config,
-        keeper=_build_keeper(settings, chat, metrics, keys, clock),
+        keeper=_build_keeper(settings, load, metrics, keys, clock),
         metrics=metrics,
         lm=build_lm(config.lm, lms, metrics, cached=is_wanted(config.serving.cache)),
         adapter=chat,
@@ -108,7 +109,7 @@ def _build_metrics(settings: Settings, lms: tuple[LmTarget, ...]) -> Metrics:
 
 
 def _build_keeper(
-    settings: Settings, chat: Any, metrics: Metrics, keys: tokens.Keys | None, clock: Callable[[], float]
+    settings: Settings, load: Loader, metrics: Metrics, keys: tokens.Keys | None, clock: Callable[[], float]
 ) -> RouteKeeper:
     process = settings.process
     places = KeeperConfig(
@@ -118,7 +119,6 @@ def _build_keeper(
         process.slot_wait,
         _list_sources(settings, keys),
     )
-    load = functools.partial(_load, settings, chat)
     return RouteKeeper(places, load, Fetcher(process.pull).fetch, metrics, clock)
 
 
@@ -193,7 +193,15 @@ def _list_sources(settings: Settings, keys: tokens.Keys | None) -> tuple[ScoreSo
     )
 
 
-def _load(settings: Settings, chat: Any, data: bytes, route: Route) -> Program:
+def _find_choices(settings: Settings, lms: tuple[LmTarget, ...], metrics: Metrics) -> LmChoices | None:
+    """The LMs that artifacts may choose from; None: they may not."""
+    config = settings.config
+    if config.serving.artifact_lm == "Drop":
+        return None
+    return LmChoices(config.lm, lms, metrics, cached=is_wanted(config.serving.cache))
+
+
+def _load(settings: Settings, chat: Any, choices: LmChoices | None, data: bytes, route: Route) -> Program:
     return program.load_program(
         data,
         revision=route.revision,
@@ -201,6 +209,7 @@ def _load(settings: Settings, chat: Any, data: bytes, route: Route) -> Program:
         module=route.module,
         adapter=chat,
         max_chars=settings.config.serving.limits.max_field_chars,
+        choices=choices,
     )
 
 

@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from dspy_server import artifact, compat, schema
 from dspy_server.errors import ModuleError, RefusedError, SourceError, WarmupError
+from dspy_server.lm import LmChoices
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,9 +126,16 @@ def read_artifact(path: Path) -> bytes:
 
 
 def load_program(
-    data: bytes, *, revision: str, sha256: str, module: str, adapter: Any, max_chars: int = 32768
+    data: bytes,
+    *,
+    revision: str,
+    sha256: str,
+    module: str,
+    adapter: Any,
+    max_chars: int = 32768,
+    choices: LmChoices | None = None,
 ) -> Program:
-    """Verify, build, load and warm one program.
+    """Verify, build, load and warm one program; without `choices` the artifact's own LM settings are dropped.
 
     Raises:
         LoadError: of the kind that says what is wrong.
@@ -135,9 +143,12 @@ def load_program(
     artifact.verify_digest(data, sha256)
     fresh = build_module(module)
     shape = compat.get_shape(fresh)
-    checked = artifact.check(data, sha256, shape, dspy_version=compat.DSPY_VERSION)
+    models = None if choices is None else choices.models
+    checked = artifact.check(data, sha256, shape, dspy_version=compat.DSPY_VERSION, models=models)
     try:
         compat.load_state(fresh, checked.state)
+        if choices is not None:
+            compat.give_lms(fresh, {name: choices.build(choice) for name, choice in checked.choices.items()})
     except Exception as exc:
         raise RefusedError(f"DSPy cannot load it: {type(exc).__name__}") from exc
     inputs, odd = _warm(fresh, adapter, max_chars)

@@ -273,7 +273,6 @@ class Settings(Section):
 
 
 _WITHOUT_EFFECT: Final = {
-    "serving.artifact_lm": "LM settings of artifacts are always dropped yet",
     "serving.warmup": "programs are always warmed up with a stub yet",
 }
 

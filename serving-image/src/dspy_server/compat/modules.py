@@ -63,6 +63,13 @@ def load_state(module: Any, state: dict[str, Any]) -> None:
     module.load_state(state, allow_unsafe_lm_state=False)
 
 
+def give_lms(module: Any, lms: Mapping[str, Any]) -> None:
+    """Let predictors, by the names of `get_shape`, ask an LM of their own."""
+    for name, predictor in _list_parameters(module):
+        if name in lms:
+            predictor.lm = lms[name]
+
+
 def get_input_fields(module: Any) -> Mapping[str, Any]:
     """Input fields of all predictors, by name; the first predictor that has a field says its type."""
     fields: dict[str, Any] = {}
