@@ -21,13 +21,14 @@ from dspy_server.lm_cache import LmCache, install_lm_cache, is_wanted
 from dspy_server.metrics import Metrics
 from dspy_server.program import Program
 from dspy_server.redact import Redactor
+from dspy_server.rehearsal import Rehearsal
 from dspy_server.routes import Route
 from dspy_server.rulers import Rulers, build_rulers, find_is_first, list_sources
 from dspy_server.scoring import FeedbackBox
 from dspy_server.server import Server
-from dspy_server.settings import Settings, list_without_effect
+from dspy_server.settings import Settings
 from dspy_server.shared_limits import SharedLimits
-from dspy_server.snapshot import KeeperConfig, Loader, RouteKeeper
+from dspy_server.snapshot import KeeperConfig, Loader, Rehearse, RouteKeeper
 from dspy_server.store import Store, build_client
 from dspy_server.targets import LmTarget
 from dspy_server.tracing import Tracer
@@ -76,11 +77,16 @@ def build_parts(settings: Settings) -> Parts:
     cache = AnswerCache(shared, config.serving.cache, keys, metrics, clock)
     rulers = build_rulers(settings, metrics, chat, clock, find_is_first(settings, shared, keys))
     load = functools.partial(_load, settings, chat, _find_choices(settings, lms, metrics))
+    lm = build_lm(config.lm, lms, metrics, cached=is_wanted(config.serving.cache))
+    workers = ThreadPoolExecutor(config.serving.limits.concurrency, thread_name_prefix="program")
+    rehearse = None
+    if config.serving.warmup == "Live":
+        rehearse = Rehearsal(lm, chat, workers, config.lm.timeout).run
     server = Server(
         config=config,
-        keeper=_build_keeper(settings, load, metrics, keys, clock),
+        keeper=_build_keeper(settings, load, rehearse, metrics, keys, clock),
         metrics=metrics,
-        lm=build_lm(config.lm, lms, metrics, cached=is_wanted(config.serving.cache)),
+        lm=lm,
         adapter=chat,
         scorer=rulers.scorer,
         capture=_build_capture(settings, shared),
@@ -89,7 +95,7 @@ def build_parts(settings: Settings) -> Parts:
         users=users,
         cache=cache,
         lm_cache=_install_lm_cache(settings, metrics, clock),
-        workers=ThreadPoolExecutor(config.serving.limits.concurrency, thread_name_prefix="program"),
+        workers=workers,
         version=_build_version(settings) | {"userLimits": users.kept_by, "answerCache": cache.scope},
         admin_token=process.admin_token,
         tracer=_find_tracer(settings),
@@ -109,7 +115,12 @@ def _build_metrics(settings: Settings, lms: tuple[LmTarget, ...]) -> Metrics:
 
 
 def _build_keeper(
-    settings: Settings, load: Loader, metrics: Metrics, keys: tokens.Keys | None, clock: Callable[[], float]
+    settings: Settings,
+    load: Loader,
+    rehearse: Rehearse | None,
+    metrics: Metrics,
+    keys: tokens.Keys | None,
+    clock: Callable[[], float],
 ) -> RouteKeeper:
     process = settings.process
     places = KeeperConfig(
@@ -119,7 +130,7 @@ def _build_keeper(
         process.slot_wait,
         _list_sources(settings, keys),
     )
-    return RouteKeeper(places, load, Fetcher(process.pull).fetch, metrics, clock)
+    return RouteKeeper(places, load, Fetcher(process.pull).fetch, metrics, clock, rehearse)
 
 
 def _build_admission(settings: Settings) -> Admission:
@@ -221,5 +232,4 @@ def _build_version(settings: Settings) -> dict[str, Any]:
         "program": settings.process.program,
         "workload": settings.process.workload,
         "lm": targets.get_lm_hash(settings.config.lm),
-        "withoutEffect": list_without_effect(settings.config),
     }

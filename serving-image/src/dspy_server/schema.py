@@ -37,6 +37,10 @@ class InputSchema:
     model: type[BaseModel]
     max_chars: int
 
+    def list_required(self) -> list[str]:
+        """Names of the fields that a question must have."""
+        return [name for name, info in self.model.model_fields.items() if info.is_required()]
+
     def parse(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """The inputs with their Python types.
 

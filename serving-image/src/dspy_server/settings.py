@@ -4,7 +4,6 @@ Strict and frozen; an unknown key ends the process with code 2 and its name. Sec
 """
 
 import json
-import operator
 import os
 import re
 from collections.abc import Mapping
@@ -270,22 +269,6 @@ class Settings(Section):
     feedback_key: str = Field(repr=False)
     redis_url: str = Field(default="", repr=False)
     judge_key: str = Field(default="", repr=False)
-
-
-_WITHOUT_EFFECT: Final = {
-    "serving.warmup": "programs are always warmed up with a stub yet",
-}
-
-
-def list_without_effect(config: Config) -> list[str]:
-    """One sentence for each knob that differs from its default and does nothing in this version."""
-    plain = Config(lm=config.lm)
-    sentences = []
-    for path, why in _WITHOUT_EFFECT.items():
-        read = operator.attrgetter(path)
-        if read(config) != read(plain):
-            sentences.append(f"{'.'.join(to_camel(part) for part in path.split('.'))}: {why}")
-    return sentences
 
 
 def load_settings(env: Mapping[str, str], config_file: Path | None = None) -> Settings:

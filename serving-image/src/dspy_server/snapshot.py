@@ -29,6 +29,7 @@ METRICS_SECONDS: Final = 1800.0
 MAX_PROGRAMS: Final = 4
 
 Loader = Callable[[bytes, Route], Program]
+Rehearse = Callable[[Program], Awaitable[None]]
 Fetch = Callable[[str], Awaitable[bytes]]
 """URI -> bytes; raises `SourceError` or `DigestError`."""
 
@@ -105,6 +106,7 @@ class RouteKeeper:
     """Keeps `current` true to the newest valid table.
 
     Attributes:
+        rehearse: asks a loaded program once before it serves; raises nothing.
         current: what requests read, once, at their begin; None until the first program is warm.
         seen_generation: of the newest valid table, in force or not.
         error: why the newest file is not in force, for `/ready`.
@@ -115,6 +117,7 @@ class RouteKeeper:
     fetch: Fetch
     metrics: Metrics
     clock: Callable[[], float]
+    rehearse: Rehearse | None = None
     current: Snapshot | None = None
     seen_generation: int = 0
     error: str = ""
@@ -224,6 +227,8 @@ class RouteKeeper:
             data = await self._wait_for_bytes(entry)
             entry.state = ProgramState.LOADING
             program = await asyncio.to_thread(self.load, data, entry.route)
+            if self.rehearse is not None:
+                await self.rehearse(program)
         except LoadError as exc:
             self._refuse(entry, exc)
         except Exception as exc:  # noqa: BLE001 - whatever user code raises, the other revision goes on

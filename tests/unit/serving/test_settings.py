@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from dspy_server.errors import SettingsError
-from dspy_server.settings import list_without_effect, load_settings, parse_config
+from dspy_server.settings import load_settings, parse_config
 
 MINIMAL: dict[str, Any] = {"module": "m:M", "lm": {"primary": {"model": "openai/gpt-4o-mini"}}}
 
@@ -122,21 +122,6 @@ def test_keys_come_from_the_environment_and_are_never_printed() -> None:
     )
     assert settings.lm_keys == ("sk-one", "sk-two")
     assert "sk-" not in repr(settings)
-
-
-def test_a_knob_without_effect_is_reported() -> None:
-    knobs = {
-        "breaker": {"failures": 3},
-        "degraded": {"outputs": {"queue": "account"}},
-        "cors": {"allowOrigins": ["https://app.example.com"]},
-        "artifactLm": "Allow",
-        "limits": {"budgetOnRedisError": "Deny", "perUserTokensPerDay": 5, "queue": 7},
-        "cache": {"ttl": "1h", "scope": "Shared", "lmMemoryEntries": 7},
-    }
-    config = parse_config(json.dumps({**MINIMAL, "serving": knobs}))
-    names = [sentence.partition(":")[0] for sentence in list_without_effect(config)]
-    assert names == ["serving.artifactLm"]
-    assert list_without_effect(parse_config(json.dumps(MINIMAL))) == []
 
 
 def test_the_pods_environment_has_the_contracts_defaults() -> None:

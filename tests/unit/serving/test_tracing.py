@@ -25,7 +25,6 @@ from dspy_server.app import build_metrics_app
 from dspy_server.exporter import build_tracer
 from dspy_server.redact import Redactor
 from dspy_server.server import Server
-from dspy_server.settings import list_without_effect
 
 INNER = ("Inner", (("Predict(ticket -> queue)", (("chat openai/icl-100", ()),)),))
 
@@ -291,11 +290,6 @@ async def test_a_slow_requests_bucket_names_its_trace_where_openmetrics_is_asked
     for answer in (classic, untraced):
         assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
         assert "trace_id" not in answer.text
-
-
-def test_the_knobs_have_an_effect(world: World) -> None:
-    config = {"serving": {"tracing": {"endpoint": "http://otel:4318"}, "logs": {"text": "Redacted"}}}
-    assert list_without_effect(world.build_settings("http://x", config).config) == []
 
 
 async def test_a_stream_is_one_trace_that_ends_with_it(

@@ -1,6 +1,6 @@
 """DSPy's programs: their predictors, fields and state."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import dspy
@@ -68,6 +68,15 @@ def give_lms(module: Any, lms: Mapping[str, Any]) -> None:
     for name, predictor in _list_parameters(module):
         if name in lms:
             predictor.lm = lms[name]
+
+
+def list_demo_inputs(module: Any, names: Sequence[str]) -> list[dict[str, Any]]:
+    """What demonstrations have in the fields of these names, of each predictor's the first that has all of them."""
+    found = []
+    for predictor in list_predictors(module):
+        inputs = ({name: demo.get(name) for name in names} for demo in predictor.demos)
+        found += [next((values for values in inputs if None not in values.values()), None)]
+    return [values for values in found if values is not None]
 
 
 def get_input_fields(module: Any) -> Mapping[str, Any]:
