@@ -17,6 +17,7 @@ from pathlib import Path
 
 from tests.cluster.builds import tool
 from tests.cluster.control_plane import LOOPBACK, ControlPlane, is_answering
+from tests.cluster.images import OPERATOR_MEMORY
 from tests.cluster.processes import Process
 from tests.cluster.state import choose_ports
 
@@ -76,7 +77,7 @@ class Plane:
         kubeconfig = self.directory / f"{OPERATOR}.kubeconfig"
         profiler = ["-m", "cProfile", "-o", str(self.profile)] if profiled else []
         environment = {
-            "MALLOC_ARENA_MAX": "1",
+            **OPERATOR_MEMORY,
             "KUBECONFIG": str(kubeconfig),
             "DSPY_OPERATOR_PROMETHEUS_URL": self.url("prometheus"),
             "DSPY_OPERATOR_LEASE_NAMESPACE": LEASE_NAMESPACE,

@@ -30,6 +30,12 @@ PYTHON_ENVIRONMENT = {
     "PYTHONUNBUFFERED": "1",
     "HOME": "/tmp",
 }
+OPERATOR_MEMORY = {
+    "MALLOC_ARENA_MAX": "1",
+    "MALLOC_MMAP_THRESHOLD_": "131072",
+    "MALLOC_TRIM_THRESHOLD_": "131072",
+}
+"""One heap for the few threads, and what a large answer took goes back at once; `operator/Dockerfile` says the same."""
 LAYOUT = "2"  # part of every layer's key: raise it when this file makes layers differently
 
 
@@ -48,9 +54,7 @@ PROGRAMS = (
         "dspy-operator",
         "operator/src",
         "locks/operator.txt",
-        Runtime(
-            ("python3", "-m", "dspy_operator"), ("run",), {**PYTHON_ENVIRONMENT, "MALLOC_ARENA_MAX": "1"}
-        ),
+        Runtime(("python3", "-m", "dspy_operator"), ("run",), PYTHON_ENVIRONMENT | OPERATOR_MEMORY),
     ),
     Program(
         "dspy-server",
