@@ -60,6 +60,12 @@ class Prometheus:
             body: bytes = response.read()
         return body
 
+    def get(self, path: str) -> bytes:
+        """The body of a GET."""
+        with urllib.request.urlopen(f"{self.url}{path}", timeout=10) as response:
+            body: bytes = response.read()
+        return body
+
     def configure(self, **more: object) -> None:
         """Run with this configuration beside the scrapes."""
         self.config.write_text(json.dumps(build_config(self.targets) | more))
@@ -84,7 +90,7 @@ def wait_until(condition: Callable[[], object], what: str, seconds: float = 30) 
 def build_config(targets: Path) -> dict[str, object]:
     """Scrape what that file lists."""
     return {
-        "global": {"scrape_interval": f"{INTERVAL}s", "scrape_timeout": f"{INTERVAL}s"},
+        "global": dict.fromkeys(("scrape_interval", "scrape_timeout", "evaluation_interval"), f"{INTERVAL}s"),
         "scrape_configs": [
             {"job_name": "pods", "file_sd_configs": [{"files": [str(targets)], "refresh_interval": "1s"}]}
         ],
