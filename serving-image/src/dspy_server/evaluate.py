@@ -14,7 +14,7 @@ from dspy_server import adapter, artifact, compat, logs, program, targets
 from dspy_server.call import asking, classify, open_call
 from dspy_server.errors import NO_LM
 from dspy_server.examples import Example, ExamplesError, ExampleSet
-from dspy_server.lm import LmChoices, build_lm
+from dspy_server.lm import LmChoices, build_lm, find_choices
 from dspy_server.metrics import Metrics
 from dspy_server.program import Program
 from dspy_server.sampling import get_score
@@ -100,7 +100,7 @@ async def _open_bench(settings: Settings, plan: Plan) -> AsyncIterator[_Bench]:
     chat = adapter.build_adapter(metrics, parse_retry=config.serving.parse_retry)
     workers = ThreadPoolExecutor(2 * plan.concurrency, thread_name_prefix="program")
     lm = build_lm(config.lm, lms, metrics)
-    choices = LmChoices(config.lm, lms, metrics) if config.serving.artifact_lm == "Allow" else None
+    choices = find_choices(config, lms, metrics)
     try:
         yield _Bench(lm, chat, config.lm.timeout, workers, plan.metric, choices)
     finally:

@@ -10,7 +10,7 @@ from dspy_server import compat, targets
 from dspy_server.artifact_lm import LmChoice
 from dspy_server.engine import AsyncFallbackEngine, FallbackEngine
 from dspy_server.metrics import Metrics
-from dspy_server.settings import Lm, Target
+from dspy_server.settings import Config, Lm, Target
 from dspy_server.targets import LmTarget
 
 
@@ -51,6 +51,15 @@ class LmChoices:
         sampling |= {name: value for name, value in wished.items() if value is not None}
         name = f"{targets.get_lm_name(self._lm)}/{choice.model}"
         return compat.build_lm(name, blocking, ask, sampling=sampling, cached=self._cached)
+
+
+def find_choices(
+    config: Config, lms: tuple[LmTarget, ...], metrics: Metrics, *, cached: bool = False
+) -> LmChoices | None:
+    """The LMs that artifacts may choose from; None: they may not."""
+    if config.serving.artifact_lm == "Drop":
+        return None
+    return LmChoices(config.lm, lms, metrics, cached=cached)
 
 
 def _build_engines(

@@ -16,7 +16,7 @@ from dspy_server.capture import Capture
 from dspy_server.contract import CacheLabel, ScoreSource
 from dspy_server.fetch import Fetcher
 from dspy_server.limits import Admission
-from dspy_server.lm import LmChoices, build_lm
+from dspy_server.lm import LmChoices, build_lm, find_choices
 from dspy_server.lm_cache import LmCache, install_lm_cache, is_wanted
 from dspy_server.metrics import Metrics
 from dspy_server.program import Program
@@ -76,8 +76,9 @@ def build_parts(settings: Settings) -> Parts:
     users = _build_users(settings, keys, shared, clock)
     cache = AnswerCache(shared, config.serving.cache, keys, metrics, clock)
     rulers = build_rulers(settings, metrics, chat, clock, find_is_first(settings, shared, keys))
-    load = functools.partial(_load, settings, chat, _find_choices(settings, lms, metrics))
-    lm = build_lm(config.lm, lms, metrics, cached=is_wanted(config.serving.cache))
+    cached = is_wanted(config.serving.cache)
+    lm = build_lm(config.lm, lms, metrics, cached=cached)
+    load = functools.partial(_load, settings, chat, find_choices(config, lms, metrics, cached=cached))
     workers = ThreadPoolExecutor(config.serving.limits.concurrency, thread_name_prefix="program")
     rehearse = None
     if config.serving.warmup == "Live":
@@ -202,14 +203,6 @@ def _list_sources(settings: Settings, keys: tokens.Keys | None) -> tuple[ScoreSo
         *list_sources(settings.config.scoring),
         *([ScoreSource.FEEDBACK] if keys is not None else []),
     )
-
-
-def _find_choices(settings: Settings, lms: tuple[LmTarget, ...], metrics: Metrics) -> LmChoices | None:
-    """The LMs that artifacts may choose from; None: they may not."""
-    config = settings.config
-    if config.serving.artifact_lm == "Drop":
-        return None
-    return LmChoices(config.lm, lms, metrics, cached=is_wanted(config.serving.cache))
 
 
 def _load(settings: Settings, chat: Any, choices: LmChoices | None, data: bytes, route: Route) -> Program:

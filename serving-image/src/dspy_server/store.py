@@ -31,6 +31,8 @@ CONNECTIONS: Final = 2
 CLOSE_SECONDS: Final = 1.0
 
 _Client = redis.asyncio.Redis
+_LOST: Final = (TimeoutError, OSError, RedisConnectionError, RedisTimeoutError)
+"""It does not answer; any other error is an answer."""
 
 
 class StoreError(ServerError):
@@ -104,7 +106,7 @@ class Store:
             return await self._batches.add(words)
         except NoScriptError as exc:
             raise _UnknownScriptError("Redis does not know the script") from exc
-        except (TimeoutError, OSError, RedisConnectionError, RedisTimeoutError) as exc:
+        except _LOST as exc:
             raise StoreError(f"Redis does not answer: {type(exc).__name__}") from exc
         except RedisError as exc:
             problem = type(exc).__name__
@@ -158,6 +160,8 @@ class Store:
             outcome = Outcome.ANSWERED
         except Exception as exc:
             problem = type(exc).__name__
+            if isinstance(exc, RedisError) and not isinstance(exc, _LOST):
+                outcome = Outcome.ANSWERED
             raise
         finally:
             self._record(permit, outcome, problem)

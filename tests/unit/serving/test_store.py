@@ -7,6 +7,7 @@ from typing import Any
 import fakeredis
 import pytest
 from fakeredis import FakeAsyncRedis
+from redis.exceptions import ResponseError
 from tests.unit.serving.worlds import Clock, until
 
 from dspy_server import store as store_module
@@ -101,6 +102,19 @@ async def test_an_answer_that_says_error_is_no_outage_and_is_logged_once(
         assert kept == b"x"
     assert store.retry_after == 0
     assert lines == [("redis_refuses", {"error": "ResponseError"})]
+
+
+async def test_a_redis_that_refuses_the_connection_itself_is_no_outage_either(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuse(*_: Any, **__: Any) -> None:
+        raise ResponseError("no such database")
+
+    monkeypatch.setattr("redis.asyncio.client.Pipeline.execute", refuse)
+    for _ in range(FAILURES + 1):
+        with pytest.raises(StoreError, match="Redis refuses: ResponseError"):
+            await store.get("k", 1)
+    assert store.retry_after == 0
 
 
 async def test_what_is_done_later_is_done_before_the_end_and_its_failure_harms_nobody(

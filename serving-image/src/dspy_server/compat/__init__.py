@@ -5,9 +5,11 @@ Each of them has a contract test, so that a new DSPy that moves one is seen ther
 
 import os
 
+from dspy_server.contract import CACHE_DIR
+
 # Before dspy is imported: no price catalogue from the Internet, no cache below a home directory that is read-only.
 os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
-os.environ.setdefault("DSPY_CACHEDIR", "/tmp/dspy-cache")  # noqa: S108 - DSPy itself writes nothing there: its caches are off
+os.environ.setdefault("DSPY_CACHEDIR", CACHE_DIR)  # DSPy itself writes nothing there: its caches are off
 
 from dspy_server.compat.caching import install_cache, is_record
 from dspy_server.compat.callbacks import Step, StepKind, watch
