@@ -1,14 +1,12 @@
 """What the simulated API server answers: an HTTP status and a body."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 Object = dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(NamedTuple):
     """`retry_after` in seconds, if the server asks for it."""
 
     status: int

@@ -9,6 +9,7 @@ from types import ModuleType
 from typing import Any
 from unittest.mock import patch
 
+from dspy_operator.kube import client
 from dspy_operator.reconcile import children, history, observe, snapshot
 
 
@@ -30,11 +31,25 @@ def _remember(real: Callable[..., Any], key: Callable[..., Hashable]) -> Callabl
 
     def find(*given: Any) -> Any:
         place = key(*given)
-        if place not in known:
-            known[place] = real(*given), given  # who is kept keeps its id
-        return known[place][0]
+        found = known.get(place)
+        if found is None:
+            found = known[place] = real(*given), given  # who is kept keeps its id
+        return found[0]
 
     return find
+
+
+def _slim_once(real: Callable[..., Any]) -> Callable[..., Any]:
+    """An object of the store is never changed in place, and is read many times between two writes of it."""
+    known: dict[int, tuple[Any, Any]] = {}
+
+    def slim(resource: Any, obj: Any) -> Any:
+        found = known.get(id(obj))
+        if found is None:
+            found = known[id(obj)] = real(resource, obj), obj
+        return found[0]
+
+    return slim
 
 
 def _get_version(obj: Any) -> Hashable:
@@ -95,4 +110,5 @@ def remember() -> AbstractContextManager[object]:
         real = getattr(module, name)
         real = _parse_spec_once(real) if key is _get_version and name != "parse_revision" else real
         stack.enter_context(patch.object(module, name, _remember(real, key)))
+    stack.enter_context(patch.object(client, "_slim", _slim_once(client._slim)))
     return stack

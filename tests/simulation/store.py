@@ -111,9 +111,10 @@ class Store:
     ) -> list[Object]:
         """The same question gets the same answer until the kind is written: passes ask more often than they write."""
         known = self._listed.setdefault(resource.plural, {})
-        if question not in known:
-            known[question] = answer()
-        return known[question]
+        found = known.get(question)
+        if found is None:
+            found = known[question] = answer()
+        return found
 
     # --- requests -----------------------------------------------------------------------------------------------
 

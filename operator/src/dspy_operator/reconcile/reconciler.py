@@ -341,7 +341,10 @@ class Reconciler:
         return self._timing.open_resync if seen.rollout is not None else self._timing.resync
 
     def _remember(self, key: Key) -> Memory:
-        return self._memories.setdefault(key, Memory())
+        memory = self._memories.get(key)
+        if memory is None:
+            memory = self._memories[key] = Memory()
+        return memory
 
     def _forget(self, key: Key) -> None:
         self._memories.pop(key, None)

@@ -75,7 +75,9 @@ def decide(seen: Observation) -> Decision:
     """
     if seen.deleting:
         return Decision(Reason.DELETING, "Being deleted")
-    seen = replace(seen, judging=take_look(seen))
+    judging = take_look(seen)
+    if judging is not seen.judging:
+        seen = replace(seen, judging=judging)
     for rule in OPEN if seen.record.pointer else IDLE:
         decision = rule(seen)
         if decision is not None:
