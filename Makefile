@@ -86,7 +86,7 @@ bench: install ## operator, server, decisions, simulated rollouts, the longer mo
 	@status=0; $(BIN)/python -m bench.operator || status=$$?; \
 	$(BIN)/python -m bench.server || status=$$?; \
 	$(BIN)/python -m bench.decisions || status=$$?; \
-	$(BIN)/python -m tests.simulation --seed 4500 --runs 5000 || status=$$?; \
+	$(BIN)/python -m tests.simulation --seed 5000 --runs 5000 || status=$$?; \
 	$(BIN)/python -m tests.model --deep --json build/bench/model.json || status=$$?; \
 	exit $$status
 

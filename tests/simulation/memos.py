@@ -67,7 +67,7 @@ def _get_spec(seen: Any, serving_image: str) -> Hashable:
 
 
 def _get_table(config_map: Any, owner: Any, headers: Any) -> Hashable:
-    return _get_version(config_map), owner, headers
+    return _get_version(config_map), owner.uid, headers
 
 
 def _get_covered(live: Any, wanted: Any) -> Hashable:
@@ -75,17 +75,22 @@ def _get_covered(live: Any, wanted: Any) -> Hashable:
     return _get_version(live), id(wanted)
 
 
+def _get_child(child: Any, owner: Any) -> Hashable:
+    return id(child), owner.uid
+
+
 def _get_ids(*given: Any) -> Hashable:
     return tuple(map(id, given))
 
 
 def _get_owner(owner: Any) -> Hashable:
-    return owner  # type: ignore[no-any-return]  # # a frozen dataclass
+    return str(owner.uid)
 
 
 PURE: tuple[tuple[ModuleType, str, Callable[..., Hashable]], ...] = (
     (snapshot, "parse_deployment", _get_version),
     (snapshot, "parse_revision", _get_version),
+    (snapshot, "is_owned", _get_child),
     (observe, "parse_rollout", _get_version),
     (observe, "read_table", _get_table),
     (observe, "read_deployment_record", _get_ids),

@@ -112,9 +112,10 @@ class Telemetry:
         with self._lock:
             before = self._phases.get((namespace, name))
             self._phases[namespace, name] = phase
-        if before is not None and before != phase:
-            self._info.remove(namespace, name, before)
-        self._info.labels(namespace, name, phase).set(1)
+        if before != phase:
+            if before is not None:
+                self._info.remove(namespace, name, before)
+            self._info.labels(namespace, name, phase).set(1)
         self._weight.labels(namespace, name).set(weight)
         if phase == IDLE and before != IDLE:
             self._drop(namespace, name, self._delta, self._evidence)
