@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import yaml
+from tests.dashboards import PANELS
 
 from dspy_operator.api import names
 from dspy_server import contract
@@ -30,6 +31,13 @@ def test_each_drill_has_a_test_and_each_test_exists() -> None:
     for files in tested.values():
         for file in re.findall(r"`([^`]+)`", files):
             assert "def test_" in (ROOT / file).read_text(), file
+
+
+def test_each_drill_names_a_panel_that_there_is() -> None:
+    rows = re.findall(r"^\| D\d+ \|.*", PAGE, re.MULTILINE)
+    named = [row.split(" | ")[4].strip("`") for row in rows]
+    assert len(named) == 11
+    assert set(named) <= {panel.title for panel in PANELS}
 
 
 def test_each_alert_asks_for_series_that_are_written() -> None:
