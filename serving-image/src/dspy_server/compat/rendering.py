@@ -12,6 +12,8 @@ from weakref import WeakKeyDictionary
 
 import dspy
 
+from dspy_server.compat import prompts
+
 
 @dataclass(frozen=True)
 class _Prefix:
@@ -20,6 +22,7 @@ class _Prefix:
     Attributes:
         demos: the predictor's own list; another one, though equal, is rendered by DSPy.
         seen: its content then: a program may change its demonstrations in place.
+        known: `messages` as DSPy's requests have them, kept so that they are known.
     """
 
     instructions: str | None
@@ -27,6 +30,7 @@ class _Prefix:
     seen: list[Any]
     system: str
     messages: tuple[dict[str, Any], ...]
+    known: tuple[prompts.KnownMessage, ...]
 
 
 class CountingChatAdapter(dspy.ChatAdapter):  # type: ignore[misc]  # dspy has no types
@@ -47,12 +51,14 @@ class CountingChatAdapter(dspy.ChatAdapter):  # type: ignore[misc]  # dspy has n
         signature, demos = predictor.signature, predictor.demos
         inputs = _get_stub_inputs(signature)
         expected = self._plain.format(signature, demos, dict(inputs))
+        messages = tuple(self._plain.format_demos(signature, demos))
         self._prefixes[signature] = _Prefix(
             signature.__doc__,
             demos,
             copy.deepcopy(demos),
             self._plain.format_system_message(signature),
-            tuple(self._plain.format_demos(signature, demos)),
+            messages,
+            prompts.remember_messages(messages),
         )
         if self.format(signature, demos, dict(inputs)) == expected:
             return True

@@ -8,7 +8,7 @@ from typing import Any, Final
 import dspy
 from dspy import lm15
 
-from dspy_server.compat import quicken
+from dspy_server.compat import prompts, quicken, waits
 
 DSPY_VERSION: Final[str] = dspy.__version__
 
@@ -17,6 +17,8 @@ def configure() -> None:
     """The one `dspy.configure` of the process: lean, no history, no trace, no caches of DSPy's own."""
     dspy.configure_cache(enable_disk_cache=False, enable_memory_cache=False)
     quicken.quicken()
+    prompts.quicken_prompts()
+    waits.quicken_waits()
     dspy.configure(disable_history=True, trace=None, track_usage=False)
 
 
