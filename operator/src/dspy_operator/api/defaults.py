@@ -16,7 +16,13 @@ from dspy_operator.api.quantities import (
     parse_percent,
     parse_points,
 )
-from dspy_operator.api.rollout import FilledAnalysis, FilledMetric, FilledStep, FilledStrategy
+from dspy_operator.api.rollout import (
+    FilledAnalysis,
+    FilledMetric,
+    FilledRegression,
+    FilledStep,
+    FilledStrategy,
+)
 from dspy_operator.api.spec import DeploymentSpec
 from dspy_operator.api.strategy import Analysis, Canary, Step
 
@@ -25,6 +31,8 @@ CONFIDENCE: Final = Decimal("0.95")
 BAKE: Final = parse_duration("30m")
 READY_DEADLINE: Final = parse_duration("10m")
 LM_TIMEOUT: Final = parse_duration("30s")
+GATE_MAX_DROP: Final = parse_percent("2%")
+GATE_DEADLINE: Final = parse_duration("30m")
 ROLLBACK_WINDOW: Final = 3
 REVISION_HISTORY_LIMIT: Final = 10
 METRIC_MIN_SAMPLES: Final = 50
@@ -61,6 +69,20 @@ def strategy_with_defaults(spec: DeploymentSpec, *, feedback_scores: bool = Fals
         analysis=analysis_with_defaults(spec, feedback_scores=feedback_scores),
         bake=_given(canary.bake, BAKE),
         ready_deadline=_given(canary.ready_deadline, READY_DEADLINE),
+    )
+
+
+def regression_with_defaults(spec: DeploymentSpec) -> FilledRegression | None:
+    """The gate before any traffic of an attempt that opens now; None without `spec.regression`."""
+    asked = spec.regression
+    if asked is None:
+        return None
+    return FilledRegression(
+        dataset=asked.dataset,
+        metric=asked.metric,
+        max_drop=_given(asked.max_drop, GATE_MAX_DROP),
+        min_score=asked.min_score,
+        deadline=_given(asked.deadline, GATE_DEADLINE),
     )
 
 

@@ -17,9 +17,10 @@ from dspy_operator.api.fields import (
     rules,
 )
 from dspy_operator.api.metric import MetricSpec
-from dspy_operator.api.quantities import Confidence, Duration
+from dspy_operator.api.quantities import Confidence, Duration, Percent
 from dspy_operator.api.spec import ObjectMeta, build_invalid
 from dspy_operator.api.status import ChildName, HandledCommands, Version
+from dspy_operator.api.strategy import Regression
 
 MAX_RECORD = 65_536
 JsonText = Annotated[str, StringConstraints(max_length=MAX_RECORD)]
@@ -81,6 +82,13 @@ class FilledStrategy(Model):
     ready_deadline: Duration = Field(description="Time for the canary to become ready.")
 
 
+class FilledRegression(Regression):
+    """The regression gate of one attempt with every default in place."""
+
+    max_drop: Percent = Field(description="Relative drop, paired by example, that is too much.")
+    deadline: Duration = Field(description="Time for a verdict.")
+
+
 class RolloutSpec(Model):
     """What the attempt is; never changes."""
 
@@ -95,6 +103,9 @@ class RolloutSpec(Model):
         None, description="Users, not requests, are split by this header."
     )
     strategy: FilledStrategy = Field(description="The strategy with every default in place.")
+    regression: FilledRegression | None = Field(
+        None, description="The gate before any traffic with every default in place. Default: none."
+    )
 
 
 class Summary(Model):

@@ -8,10 +8,7 @@ from dspy_operator.api.strategy import Canary, Strategy
 
 def list_unsupported(spec: DeploymentSpec) -> list[str]:
     """The paths of all fields in use that are not carried out yet, such as `spec.traffic.gateway`."""
-    found = _list_in_traffic(spec.traffic or Traffic()) + _list_in_strategy(spec.strategy or Strategy())
-    if spec.regression is not None:
-        found.append("spec.regression")
-    return found
+    return _list_in_traffic(spec.traffic or Traffic()) + _list_in_strategy(spec.strategy or Strategy())
 
 
 def _list_in_traffic(traffic: Traffic) -> list[str]:

@@ -16,13 +16,14 @@ from dspy_operator.kube.resources import (
     DEPLOYMENTS,
     DSPYDEPLOYMENTS,
     DSPYROLLOUTS,
+    JOBS,
     PDBS,
     PODS,
     SERVICES,
     Resource,
 )
 
-CHILDREN: Final = (DSPYROLLOUTS, DEPLOYMENTS, CONFIGMAPS, CONTROLLERREVISIONS, SERVICES, PDBS, PODS)
+CHILDREN: Final = (DSPYROLLOUTS, DEPLOYMENTS, CONFIGMAPS, CONTROLLERREVISIONS, SERVICES, PDBS, PODS, JOBS)
 Note = Callable[[tuple[str, str], tuple[str, str] | None], None]
 
 

@@ -105,10 +105,19 @@ def build_workload(snapshot: Snapshot, record: RevisionRecord) -> Manifest:
 
 
 def _build_workload(snapshot: Snapshot, record: RevisionRecord) -> Manifest:
+    manifest = build_deployment(describe_workload(snapshot, record))
+    digest = digest_manifest(manifest)
+    manifest["metadata"].setdefault("annotations", {})[names.ANNOTATION_APPLIED] = digest
+    manifest["spec"]["replicas"] = get_replicas(snapshot)
+    return manifest
+
+
+def describe_workload(snapshot: Snapshot, record: RevisionRecord) -> Workload:
+    """What the pods of a revision are made of; the number of them apart."""
     wire = snapshot.deployment["spec"]
     template = (wire.get("serving") or {}).get("podTemplate") or {}
     timeout = record.lm.get("timeout")
-    workload = Workload(
+    return Workload(
         owner=snapshot.owner,
         workload=record.workload,
         image=record.image,
@@ -122,11 +131,6 @@ def _build_workload(snapshot: Snapshot, record: RevisionRecord) -> Manifest:
         scoring=wire.get("scoring") or {},
         pod_template=revision.replace_template_part(template, record.template),
     )
-    manifest = build_deployment(workload)
-    digest = digest_manifest(manifest)
-    manifest["metadata"].setdefault("annotations", {})[names.ANNOTATION_APPLIED] = digest
-    manifest["spec"]["replicas"] = get_replicas(snapshot)
-    return manifest
 
 
 def build_simple(snapshot: Snapshot) -> list[Manifest]:

@@ -15,6 +15,7 @@ from dspy_operator.kube.resources import (
     CONTROLLERREVISIONS,
     DEPLOYMENTS,
     DSPYROLLOUTS,
+    JOBS,
     PDBS,
     PODS,
     SERVICES,
@@ -26,7 +27,7 @@ from dspy_operator.manifests.revisions import build_revision
 from dspy_operator.manifests.routes import Stamp
 from dspy_operator.manifests.slots import Filling, build_slot
 from dspy_operator.metrics.readings import Reading
-from dspy_operator.reconcile import children
+from dspy_operator.reconcile import children, gates
 from dspy_operator.reconcile.drift import is_covered
 from dspy_operator.reconcile.memory import Given, Memory, get_version
 from dspy_operator.reconcile.observe import find_revision_record
@@ -42,9 +43,11 @@ from dspy_operator.rollout.actions import (
     FillSlot,
     Prune,
     RefreshPods,
+    RemoveGate,
     RemoveWorkload,
     RepairChildren,
     Restamp,
+    RunGate,
     SetSplit,
 )
 from dspy_operator.rollout.model import Observation, Split
@@ -102,8 +105,23 @@ class Executor:
                 await self._restamp(seen, snapshot, memory, given)
             case Prune():
                 await self._prune(action, snapshot)
+            case RunGate():
+                await self._run_gate(action, snapshot)
+            case RemoveGate():
+                await self._delete(JOBS, snapshot.jobs[action.job])
             case _:
                 assert_never(action)
+
+    async def _run_gate(self, action: RunGate, snapshot: Snapshot) -> None:
+        """The code first: before the first revision has pods nothing else has made its copy."""
+        record = snapshot.revisions.get(action.program.revision)
+        if record is not None and children.is_source_missing(snapshot, record):
+            await self._create_source(record.source_digest, snapshot)
+        await self._create(JOBS, gates.build_job(action, snapshot))
+
+    async def _create_source(self, digest: str, snapshot: Snapshot) -> None:
+        files = await self._programs.get_source(snapshot, digest)
+        await self._create(CONFIGMAPS, build_source_copy(snapshot.owner, digest, files))
 
     async def _create_revision(self, action: CreateRevision, snapshot: Snapshot, given: Given) -> None:
         program = action.program
@@ -174,8 +192,7 @@ class Executor:
         for slot in children.list_missing_slots(snapshot):
             await self._create(CONFIGMAPS, children.build_empty_slot(snapshot, slot, given.epoch))
         if children.is_source_missing(snapshot, record):
-            files = await self._programs.get_source(snapshot, record.source_digest)
-            await self._create(CONFIGMAPS, build_source_copy(snapshot.owner, record.source_digest, files))
+            await self._create_source(record.source_digest, snapshot)
         kinds = {"Service": (SERVICES, snapshot.service), "PodDisruptionBudget": (PDBS, snapshot.budget)}
         for wanted in children.build_simple(snapshot):
             resource, live = kinds[wanted["kind"]]

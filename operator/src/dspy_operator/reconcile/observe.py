@@ -15,7 +15,7 @@ from dspy_operator.api.strategy import OnNewRevision
 from dspy_operator.api.unsupported import list_unsupported
 from dspy_operator.errors import InvalidSpec
 from dspy_operator.manifests.revisions import RevisionRecord
-from dspy_operator.reconcile import children, history, looks, pods
+from dspy_operator.reconcile import children, gates, history, looks, pods
 from dspy_operator.reconcile.commands import list_orders
 from dspy_operator.reconcile.memory import Given, Memory
 from dspy_operator.reconcile.snapshot import Snapshot
@@ -64,6 +64,7 @@ def build_observation(snapshot: Snapshot, memory: Memory, given: Given) -> Obser
         table=table,
         confirmation=confirmation,
         capacity=_build_capacity(snapshot, memory, given, stable, rollout, ready, target),
+        gate=gates.observe_gate(snapshot, record, rollout, _find_program(target)),
         orders=list_orders(snapshot.annotations, record, rollout),
         judging=looks.build_judging(snapshot, memory, given.reading, rollout, table, ready),
         checkpoint_due=rollout is not None and given.now - memory.checkpoint_at >= given.checkpoint_interval,
@@ -182,13 +183,20 @@ def _build_target(
     kept = build_revision_record(snapshot, given.serving_image)
     program = get_program(kept)
     state, message = _get_artifact_state(snapshot, program)
+    if state is ArtifactState.READY and (lacking := gates.find_missing_examples(snapshot)):
+        state, message = ArtifactState.MISSING, lacking
     if state is ArtifactState.MISSING:
         missing = _miss(memory, given, message)
         return Target(
             program, state, missing.message, missing_long=missing.reason is Reason.ARTIFACT_NOT_FOUND
         )
     memory.missing_since = None
-    return Target(program, state, message, in_window=program.revision in previous[: rollback_window(spec)])
+    in_window = program.revision in previous[: rollback_window(spec)]
+    return Target(program, state, message, in_window=in_window, is_gated=gates.is_first_gated(snapshot))
+
+
+def _find_program(target: Target | Refusal) -> Program | None:
+    return target.program if isinstance(target, Target) else None
 
 
 def _miss(memory: Memory, given: Given, message: str) -> Refusal:

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 
 from dspy_operator.api import names
-from dspy_operator.api.defaults import has_score_source, strategy_with_defaults
+from dspy_operator.api.defaults import has_score_source, regression_with_defaults, strategy_with_defaults
 from dspy_operator.api.rollout import RolloutSpec
 from dspy_operator.api.spec import DeploymentSpec
 from dspy_operator.errors import Conflict
@@ -36,6 +36,9 @@ async def build_rollout(
         "userHeader": _get_user_header(spec),
         "strategy": strategy_with_defaults(spec, feedback_scores=feedback).to_wire(),
     }
+    gate = regression_with_defaults(spec)
+    if gate is not None:
+        rollout["spec"]["regression"] = gate.to_wire()
     return rollout
 
 
@@ -43,6 +46,8 @@ def is_as_asked(frozen: RolloutSpec, spec: DeploymentSpec) -> bool:
     """Whether an attempt created now would have this strategy; which default metrics it gets may depend on scores."""
     strategies = [strategy_with_defaults(spec, feedback_scores=feedback) for feedback in (False, True)]
     same_header = (frozen.user_header or "") == _get_user_header(spec)
+    if frozen.regression != regression_with_defaults(spec):
+        return False
     return same_header and frozen.strategy.to_wire() in [strategy.to_wire() for strategy in strategies]
 
 

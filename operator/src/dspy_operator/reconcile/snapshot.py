@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from dspy_operator.api import names
+from dspy_operator.api.fields import KeyRef
 from dspy_operator.api.spec import DSPyDeployment, parse_deployment
 from dspy_operator.errors import InvalidSpec
 from dspy_operator.kube.client import Client
@@ -18,6 +19,7 @@ from dspy_operator.kube.resources import (
     DEPLOYMENTS,
     DSPYDEPLOYMENTS,
     DSPYROLLOUTS,
+    JOBS,
     PDBS,
     PODS,
     SERVICES,
@@ -29,6 +31,8 @@ from dspy_operator.reconcile.digests import Digests
 from dspy_operator.reconcile.worklist import Key
 
 Object = dict[str, Any]
+JOB_LABEL = "batch.kubernetes.io/job-name"
+"""On every pod of a Job, by Kubernetes itself."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +53,9 @@ class Snapshot:
     """Raw objects; each write of the pass is bound to the resourceVersion in here.
 
     `parsed` is None and `invalid` says why where the resource cannot be read. `taken` names objects with a child's name
-    that are not ours. `slots` are the digests of the bytes in the program slots. `workloads` are the Deployments that
-    were built of it so far, for nobody to change.
+    that are not ours. `jobs` and `gate_pods` are those of the regression gate, `examples` its set. `slots` are the
+    digests of the bytes in the program slots. `workloads` are the Deployments that were built of it so far, for nobody
+    to change.
     """
 
     owner: Owner
@@ -70,6 +75,9 @@ class Snapshot:
     slots: tuple[str, ...] = ("",) * names.SLOTS
     artifact: Input = Input()
     source: Input = Input()
+    examples: Input = Input()
+    jobs: Mapping[str, Object] = field(default_factory=dict)
+    gate_pods: tuple[Object, ...] = ()
     taken: tuple[str, ...] = ()
     workloads: list[tuple[RevisionRecord, Object]] = field(default_factory=list, compare=False, repr=False)
 
@@ -87,6 +95,8 @@ def list_objects(snapshot: Snapshot) -> list[Object]:
         *snapshot.revision_objects.values(),
         *snapshot.deployments.values(),
         *snapshot.pods,
+        *snapshot.jobs.values(),
+        *snapshot.gate_pods,
         *(snapshot.rollouts or ()),
     )
     return [obj for obj in (*single, *listed) if obj is not None]
@@ -113,7 +123,25 @@ class Reader:
         routes = await self._client.find(CONFIGMAPS, namespace, names.routes_name(name))
         seen = Snapshot(owner, deployment, parsed, invalid, rollout, routes)
         labels = ",".join(f"{key}={value}" for key, value in build_labels(owner).items())
-        return await self._read_inputs(await self._read_children(seen, labels), labels)
+        seen = await self._read_inputs(await self._read_children(seen, labels), labels)
+        return await self._read_gate(seen, labels)
+
+    async def _read_gate(self, seen: Snapshot, labels: str) -> Snapshot:
+        """The Jobs of the regression gate, where the spec or the attempt has one."""
+        spec = seen.parsed.spec if seen.parsed else None
+        frozen = ((seen.rollout or {}).get("spec") or {}).get("regression")
+        asked = spec.regression if spec else None
+        if asked is None and not frozen:
+            return seen
+        owner, client = seen.owner, self._client
+        jobs = [j for j in await client.list_(JOBS, owner.namespace, labels=labels) if is_owned(j, owner)]
+        pods = await client.list_(PODS, owner.namespace, labels=f"{labels},{JOB_LABEL}") if jobs else []
+        return replace(
+            seen,
+            jobs={job["metadata"]["name"]: job for job in jobs},
+            gate_pods=tuple(pods),
+            examples=await self._find_input(owner, asked.dataset.config_map if asked else None),
+        )
 
     async def _find_rollout(self, owner: Owner, deployment: Object) -> Object | None:
         pointer = (deployment.get("status") or {}).get("canary")
@@ -192,7 +220,9 @@ class Reader:
         artifact = parsed.spec.program.artifact if parsed else None
         if artifact is not None and artifact.uri:
             return Input(digest=artifact.sha256, uri=artifact.uri)
-        ref = artifact.config_map if artifact else None
+        return await self._find_input(owner, artifact.config_map if artifact else None)
+
+    async def _find_input(self, owner: Owner, ref: KeyRef | None) -> Input:
         if ref is None:
             return Input()
         found = await self._client.find(CONFIGMAPS, owner.namespace, ref.name, metadata_only=True)

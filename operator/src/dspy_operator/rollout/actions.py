@@ -90,6 +90,21 @@ class Prune:
     revisions: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class RunGate:
+    """The Job that compares a program with stable, or measures the first one; `attempt` is in its name."""
+
+    program: Program
+    attempt: int
+
+
+@dataclass(frozen=True)
+class RemoveGate:
+    """Delete a Job of the gate and its pods."""
+
+    job: str
+
+
 Action = (
     CreateRevision
     | CreateRollout
@@ -102,6 +117,8 @@ Action = (
     | RemoveWorkload
     | Restamp
     | Prune
+    | RunGate
+    | RemoveGate
 )
 
 

@@ -45,14 +45,25 @@ def it_is_preparing(seen: Observation) -> Decision | None:
             Reason.PREPARING, message, rollout=build_next(seen, rollout, changed), notices=(notice,), wait=0
         )
     if not is_in_effect(seen) or not is_canary_ready(seen):
-        return Decision(Reason.PREPARING, _describe_loading(seen), wait=REFRESH_WAIT)
+        return Decision(Reason.PREPARING, describe_loading(seen), wait=REFRESH_WAIT)
     full = find_order(seen, Command.PROMOTE_FULL)
-    if rollout.fast or full or rollout.plan.weights[0] >= FULL:
-        return _advance(
+    is_gated = rollout.plan.gate_deadline is not None
+    if rollout.fast or full or (rollout.plan.weights[0] >= FULL and not is_gated):
+        return build_advance(
             seen, len(rollout.plan.weights), "Going to 100 % without steps", [full] if full else []
         )
     asked = [order for order in seen.orders if order.command is Command.PROMOTE]
-    return _advance(seen, 1, "Every pod has loaded the program", asked)
+    if is_gated and not asked:
+        return _begin_comparison(seen, rollout)
+    return build_advance(seen, 1, "Every pod has loaded the program", asked)
+
+
+def _begin_comparison(seen: Observation, rollout: Rollout) -> Decision:
+    message = "Every pod has loaded the program; first it answers the examples of spec.regression"
+    changed = replace(
+        rollout.record, phase=Phase.REGRESSION, started_at=seen.now, reason=Reason.PREPARING, message=message
+    )
+    return Decision(Reason.PREPARING, message, rollout=build_next(seen, rollout, changed), wait=0)
 
 
 def a_person_promotes(seen: Observation) -> Decision | None:
@@ -68,7 +79,7 @@ def a_person_promotes(seen: Observation) -> Decision | None:
         return None
     last = len(rollout.plan.weights)
     step = last if any(o.command is Command.PROMOTE_FULL for o in orders) else rollout.record.step + 1
-    return _advance(seen, min(step, last), "Promoted by a person", orders)
+    return build_advance(seen, min(step, last), "Promoted by a person", orders)
 
 
 def the_weight_takes_effect(seen: Observation) -> Decision | None:
@@ -189,7 +200,7 @@ def the_gate_is_open(seen: Observation) -> Decision | None:
         return _promote(seen, verdict.message)
     if not is_in_effect(seen) or not is_canary_ready(seen):
         return None
-    return _advance(seen, record.step + 1, verdict.message, reason=str(verdict.reason))
+    return build_advance(seen, record.step + 1, verdict.message, reason=str(verdict.reason))
 
 
 def it_goes_on(seen: Observation) -> Decision:
@@ -229,10 +240,13 @@ def _bake_fast(seen: Observation, rollout: Rollout) -> Decision:
     return Decision(Reason.BAKING, message, wait=min(30.0, over - now))
 
 
-def _advance(
+def build_advance(
     seen: Observation, step: int, why: str, orders: Iterable[Order] = (), reason: str | None = None
 ) -> Decision:
-    """Record the next step and set its weight in the same pass: the canary is ready."""
+    """Record the next step and set its weight in the same pass: the canary is ready.
+
+    `why` is for people; `orders` are those that it carries out; `reason`: the judge's.
+    """
     rollout = get_rollout(seen)
     weight = rollout.plan.weights[step - 1]
     phase = Phase.PROMOTING if weight >= FULL else Phase.STEPPING
@@ -315,7 +329,8 @@ def _hold(seen: Observation) -> Decision:
     )
 
 
-def _describe_loading(seen: Observation) -> str:
+def describe_loading(seen: Observation) -> str:
+    """What the canary's program still waits for."""
     rollout = get_rollout(seen)
     if rollout.to.sha256 not in seen.capacity.available:
         return f"The bytes of program {rollout.to.sha256[:12]} are gone: waiting for its ConfigMap"

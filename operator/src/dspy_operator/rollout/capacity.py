@@ -1,6 +1,6 @@
-"""What is known of the bytes that the spec names, of the pods, and of the programs in them (C).
+"""What is known of the bytes that the spec names, of the pods, of the programs in them (C), and of the gate.
 
-A part of the observation in `model.py`; built by `reconcile/pods.py` and `reconcile/observe.py`.
+A part of the observation in `model.py`; built by `reconcile/pods.py`, `gates.py` and `observe.py`.
 """
 
 from collections.abc import Mapping
@@ -34,6 +34,30 @@ class Load:
     state: LoadState = LoadState.UNKNOWN
     reason: Reason = Reason.PREPARING
     message: str = ""
+
+
+class GateState(StrEnum):
+    """What is known of the Job of the regression gate."""
+
+    ABSENT = "Absent"
+    RUNNING = "Running"
+    PASSED = "Passed"
+    FAILED = "Failed"
+    NO_VERDICT = "NoVerdict"
+
+
+@dataclass(frozen=True)
+class Gate:
+    """The Job of this attempt, or of the first revision.
+
+    `job` is its name while it is there; `ended_at` in seconds. `left` are Jobs that still run for something else.
+    """
+
+    state: GateState = GateState.ABSENT
+    job: str = ""
+    message: str = ""
+    ended_at: float | None = None
+    left: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

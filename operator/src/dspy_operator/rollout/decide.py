@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from dspy_operator.api.reasons import Reason
-from dspy_operator.rollout import attempt, ending, idle, orders, protect, world
+from dspy_operator.rollout import attempt, ending, gate, idle, orders, protect, world
 from dspy_operator.rollout.actions import Decision
 from dspy_operator.rollout.look import take_look
 from dspy_operator.rollout.model import Observation
@@ -23,6 +23,7 @@ IDLE: tuple[Rule, ...] = (
     world.table_differs,
     world.a_child_differs,
     idle.an_attempt_has_no_pointer,
+    gate.a_run_is_left,
     idle.first_pod_is_ready,
     world.pods_have_not_seen_the_table,
     idle.stable_revision_is_lost,
@@ -48,6 +49,7 @@ OPEN: tuple[Rule, ...] = (
     protect.somebody_aborts,
     protect.the_spec_moved_on,
     protect.the_canary_is_refused,
+    gate.the_examples_are_against_it,
     protect.the_evidence_is_against_it,
     protect.it_never_became_ready,
     orders.to_an_open_attempt,
@@ -58,6 +60,7 @@ OPEN: tuple[Rule, ...] = (
     attempt.everything_is_sent_while_held,
     attempt.it_is_held,
     attempt.it_is_preparing,
+    gate.it_is_compared,
     attempt.a_person_promotes,
     attempt.the_weight_takes_effect,
     attempt.it_is_promoting,

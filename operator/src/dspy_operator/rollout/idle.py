@@ -18,6 +18,7 @@ from dspy_operator.rollout.actions import (
 from dspy_operator.rollout.capacity import ArtifactState
 from dspy_operator.rollout.clock import format_time
 from dspy_operator.rollout.ending import build_rejected
+from dspy_operator.rollout.gate import first_revision_waits
 from dspy_operator.rollout.model import (
     DeploymentRecord,
     Observation,
@@ -38,6 +39,7 @@ UNFIT = (
     Reason.ARTIFACT_REFUSED,
     Reason.SIGNATURE_MISMATCH,
     Reason.MODULE_NOT_LOADABLE,
+    Reason.REGRESSION_FAILED,
 )
 """Rejected before it answered anybody: the conditions go on naming what is wrong with the artifact."""
 ARTIFACT_WAIT = 5.0
@@ -55,7 +57,7 @@ def has_no_stable_revision(seen: Observation) -> Decision | None:
         return Decision(
             Reason.INITIALIZING, f"Found revision {program.revision} serving", deployment=record, wait=0
         )
-    return _find_obstacle(seen) or _record_first(seen)
+    return _find_obstacle(seen) or first_revision_waits(seen) or _record_first(seen)
 
 
 def _note_old_orders(seen: Observation) -> DeploymentRecord:
@@ -95,7 +97,9 @@ def stable_was_never_ready(seen: Observation) -> Decision | None:
         return None
     if target.program.revision == stable.revision:
         return None
-    return _record_first(seen) if target.artifact is ArtifactState.READY else None
+    if target.artifact is not ArtifactState.READY:
+        return None
+    return first_revision_waits(seen) or _record_first(seen)
 
 
 def _record_first(seen: Observation) -> Decision:

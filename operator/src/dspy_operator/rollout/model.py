@@ -11,7 +11,7 @@ from enum import StrEnum
 from dspy_operator.api.names import Command
 from dspy_operator.api.reasons import Reason
 from dspy_operator.rollout.analysis import Analysis
-from dspy_operator.rollout.capacity import ArtifactState, Capacity
+from dspy_operator.rollout.capacity import ArtifactState, Capacity, Gate
 from dspy_operator.rollout.judging import Look as JudgedLook
 from dspy_operator.rollout.judging import RolloutConfig, Verdict
 
@@ -149,6 +149,7 @@ class Plan:
     """The frozen strategy of one attempt, defaults filled in.
 
     `series` and `sources` by metric: a Ratio's counter, and which scores the user wants (`Auto`, `Function`, …).
+    `gate_deadline`: seconds in which the regression gate must have said something; None: there is no gate.
     """
 
     weights: tuple[int, ...]
@@ -158,6 +159,7 @@ class Plan:
     config: RolloutConfig
     series: Mapping[str, str] = field(default_factory=dict)
     sources: Mapping[str, str] = field(default_factory=dict)
+    gate_deadline: float | None = None
 
 
 @dataclass(frozen=True)
@@ -244,6 +246,7 @@ class Target:
     """What the spec asks for, and whether its artifact is there.
 
     `in_window`: promoted lately, so that going back to it needs no trial. `missing_long`: the artifact is overdue.
+    `is_gated`: even as the first revision it must reach `regression.minScore`.
     """
 
     program: Program
@@ -251,6 +254,7 @@ class Target:
     message: str = ""
     in_window: bool = False
     missing_long: bool = False
+    is_gated: bool = False
 
 
 @dataclass(frozen=True)
@@ -346,6 +350,7 @@ class Observation:
     table: Table | None = None
     confirmation: Confirmation = field(default_factory=Confirmation)
     capacity: Capacity = field(default_factory=Capacity)
+    gate: Gate = field(default_factory=Gate)
     orders: tuple[Order, ...] = ()
     judging: Judging = field(default_factory=Judging)
     checkpoint_due: bool = False

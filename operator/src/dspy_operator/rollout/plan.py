@@ -20,6 +20,7 @@ def build_plan(spec: RolloutSpec) -> Plan:
         ready_deadline=strategy.ready_deadline.total_seconds(),
         config=build_config(strategy, is_sticky=bool(spec.user_header)),
         series={m.name: m.series for m in strategy.analysis.metrics if m.series},
+        gate_deadline=spec.regression.deadline.total_seconds() if spec.regression else None,
         sources={m.name: m.source.value for m in strategy.analysis.metrics if m.source},
     )
 

@@ -33,6 +33,7 @@ STALLING = frozenset(
         Reason.QUOTA_EXCEEDED,
         Reason.WEIGHT_NOT_REACHABLE,
         Reason.REVISION_NOT_FOUND,
+        Reason.REGRESSION_FAILED,
         Reason.ROLLED_BACK,
     }
 )
