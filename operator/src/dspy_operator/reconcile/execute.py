@@ -66,7 +66,7 @@ class Executor:
         self._programs = programs
         self._check = check
 
-    async def execute(  # noqa: C901  one arm for each action
+    async def execute(  # noqa: C901, PLR0912  one arm for each action
         self, action: Action, seen: Observation, snapshot: Snapshot, memory: Memory, given: Given
     ) -> None:
         """Do it.

@@ -30,6 +30,7 @@ def build_plan(
     weights: tuple[int, ...] = (10, 50, 100),
     bake: float = 60.0,
     ready_deadline: float = 600.0,
+    gate_deadline: float | None = None,
 ) -> Plan:
     """10 %, 50 %, 100 %, each at least 60 s and at most an hour."""
     steps = tuple(
@@ -37,4 +38,4 @@ def build_plan(
         for weight, waits in zip(weights, manual, strict=True)
     )
     config = RolloutConfig(steps, (SCORE,), interval=INTERVAL, mode=mode, on_deadline=on_deadline, bake=bake)
-    return Plan(weights, manual, bake, ready_deadline, config)
+    return Plan(weights, manual, bake, ready_deadline, config, gate_deadline=gate_deadline)

@@ -22,9 +22,11 @@ from dspy_operator.rollout.actions import (
     FillSlot,
     Prune,
     RefreshPods,
+    RemoveGate,
     RemoveWorkload,
     RepairChildren,
     Restamp,
+    RunGate,
     SetSplit,
 )
 from dspy_operator.rollout.model import Observation, Phase, Split
@@ -200,6 +202,10 @@ def describe_action(action: Action) -> str:  # noqa: C901, PLR0911  one arm for 
             return "T is stamped"
         case Prune():
             return "old things go"
+        case RunGate(program, attempt):
+            return f"gate {program.revision}-{attempt} runs"
+        case RemoveGate():
+            return "gate is removed"
         case _:
             assert_never(action)
 

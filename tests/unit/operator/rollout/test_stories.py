@@ -9,7 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.unit.operator.rollout import stories_of_faults, stories_of_people, stories_of_rollouts
+from tests.unit.operator.rollout import (
+    stories_of_faults,
+    stories_of_gates,
+    stories_of_people,
+    stories_of_rollouts,
+)
 from tests.unit.operator.rollout.telling import Teller
 
 GOLDEN = Path(__file__).parent / "stories"
@@ -17,6 +22,7 @@ STORIES: dict[str, Callable[[Teller], None]] = {
     **stories_of_rollouts.STORIES,
     **stories_of_people.STORIES,
     **stories_of_faults.STORIES,
+    **stories_of_gates.STORIES,
 }
 
 

@@ -16,6 +16,7 @@ from tests.unit.operator.rollout.past import (
     list_unbegun,
 )
 from tests.unit.operator.rollout.plans import INTERVAL, build_plan, build_program
+from tests.unit.operator.rollout.runs import Runs
 
 from dspy_operator.api.names import Command, program_name
 from dspy_operator.api.reasons import Reason
@@ -30,9 +31,11 @@ from dspy_operator.rollout.actions import (
     FillSlot,
     Prune,
     RefreshPods,
+    RemoveGate,
     RemoveWorkload,
     RepairChildren,
     Restamp,
+    RunGate,
     SetSplit,
 )
 from dspy_operator.rollout.analysis import Analysis
@@ -108,6 +111,8 @@ class World:
     requests: float = 100.0
     coverage: dict[str, float] = field(default_factory=dict)
     """Per revision, the part of its answers that are scored."""
+    runs: Runs = field(default_factory=Runs)
+    is_gated: bool = False
     # the operator
     epoch: int = 1
     test: Analysis | None = None
@@ -164,6 +169,7 @@ class World:
             table=self.table,
             confirmation=self._build_confirmation(),
             capacity=self._build_capacity(rollout),
+            gate=self.runs.observe(self.now, self.deployment, rollout, self._find_target()),
             orders=list_orders(self.annotations, self.deployment, rollout),
             judging=self._build_judging(rollout),
             checkpoint_due=rollout is not None and self.now - self.checkpoint_at >= CHECKPOINT,
@@ -216,6 +222,11 @@ class World:
                 for revision in revisions:
                     del self.revisions[revision]
                 self.archived = {sha for sha in self.archived if program_name("triage", sha) not in copies}
+            case RunGate(program, attempt):
+                assert program.sha256 in self.archived, "a Job without a program"
+                self.runs.start(program, attempt, self.now)
+            case RemoveGate(job):
+                del self.runs.jobs[job]
             case _:
                 assert_never(action)
 
@@ -257,7 +268,11 @@ class World:
             return self.target
         state = self._get_artifact(self.target)
         message = "" if state is ArtifactState.READY else f"ConfigMap of {self.target.revision}: {state}"
-        return Target(self.target, state, message, in_window=self.target.revision in previous[:3])
+        in_window = self.target.revision in previous[:3]
+        return Target(self.target, state, message, in_window=in_window, is_gated=self.is_gated)
+
+    def _find_target(self) -> Program | None:
+        return self.target if isinstance(self.target, Program) else None
 
     def count_ready(self) -> int:
         """Ready pods of stable's workload: the pods of one are ready once they have had its program."""
