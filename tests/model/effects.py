@@ -26,9 +26,11 @@ from dspy_operator.rollout.actions import (
     FillSlot,
     Prune,
     RefreshPods,
+    RemoveGate,
     RemoveWorkload,
     RepairChildren,
     Restamp,
+    RunGate,
     SetSplit,
 )
 from dspy_operator.rollout.model import DeploymentRecord, Observation, Phase, RolloutRecord, Table
@@ -147,7 +149,7 @@ def _list_effects(  # noqa: C901, PLR0911  one arm for each action
             return [Write("pods", bound=False, change=Tell())]
         case Prune():
             return _list_pruned(action, cluster)
-        case RepairChildren() | RemoveWorkload():
+        case RepairChildren() | RemoveWorkload() | RunGate() | RemoveGate():
             raise AssertionError(f"the model has no {action}")
         case _:
             assert_never(action)

@@ -80,7 +80,7 @@ def no_data_is_good() -> AbstractContextManager[object]:
             return real(seen)
         if rollout.record.effective_at is None:
             return real(seen)
-        return attempt._advance(seen, rollout.record.step + 1, "Nothing is known against it")
+        return attempt.build_advance(seen, rollout.record.step + 1, "Nothing is known against it")
 
     return patch.object(decide, "OPEN", tuple(gate if one is real else one for one in decide.OPEN))
 

@@ -12,7 +12,7 @@ def test_the_minimal_resource_is_carried_out() -> None:
 
 
 def test_all_that_is_missing_is_named_at_once() -> None:
-    assert list_unsupported(parse_deployment(whole()).spec) == ["spec.traffic.gateway", "spec.regression"]
+    assert list_unsupported(parse_deployment(whole()).spec) == ["spec.traffic.gateway"]
 
 
 @pytest.mark.parametrize(

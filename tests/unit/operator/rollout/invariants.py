@@ -9,7 +9,7 @@ from tests.unit.operator.rollout.world import World
 
 from dspy_operator.api.names import Command
 from dspy_operator.rollout.actions import Decision, FillSlot, SetSplit
-from dspy_operator.rollout.capacity import LoadState
+from dspy_operator.rollout.capacity import GateState, LoadState
 from dspy_operator.rollout.judging import Action as Verdict
 from dspy_operator.rollout.model import Observation, Order, Phase, Table
 
@@ -104,10 +104,13 @@ class Watch:
             self.lowered.add(rollout.uid)
         if record.phase not in FORWARD or (record.phase, record.step) == (was.phase, was.step):
             return
-        if was.phase in {Phase.PREPARING, Phase.PROMOTING} or rollout.fast:
+        by_person = any(record.handled.get(c, ()) != was.handled.get(c, ()) for c in PROMOTING)
+        if was.phase in {Phase.PREPARING, Phase.REGRESSION} and not rollout.fast and not by_person:
+            is_gated = rollout.plan.gate_deadline is not None
+            assert not is_gated or seen.gate.state is GateState.PASSED, "S4: past the gate without a verdict"
+        if was.phase in {Phase.PREPARING, Phase.REGRESSION, Phase.PROMOTING} or rollout.fast:
             return
         verdict = decision.verdict
-        by_person = any(record.handled.get(c, ()) != was.handled.get(c, ()) for c in PROMOTING)
         assert by_person or (verdict is not None and verdict.action in ADVANCING), (
             f"S4: {was.phase} {was.step} -> {record.phase} {record.step} without a verdict"
         )

@@ -9,11 +9,12 @@ from dataclasses import replace
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.unit.operator.rollout.plans import build_plan, build_program
+from tests.unit.operator.rollout.runs import PASSED
 from tests.unit.operator.rollout.telling import Teller, is_write
 
 from dspy_operator.api.names import Command
 from dspy_operator.api.reasons import Reason
-from dspy_operator.rollout.capacity import ArtifactState
+from dspy_operator.rollout.capacity import ArtifactState, GateState
 from dspy_operator.rollout.judging import Mode, OnDeadline
 from dspy_operator.rollout.model import DeploymentRecord, Plan, Refusal, RolloutRecord, Split
 
@@ -141,6 +142,14 @@ def load_for_ever(teller: Teller) -> None:
     teller.world.endless ^= {"b" * 64}
 
 
+def ask_examples(letter: str, *says: tuple[GateState, str]) -> Event:
+    return lambda teller: teller.world.runs.says.update({letter: says})
+
+
+def delete_jobs(teller: Teller) -> None:
+    teller.world.runs.jobs.clear()
+
+
 def lose_pods(teller: Teller) -> None:
     teller.world.ready = 0 if teller.world.ready else 2
 
@@ -175,6 +184,10 @@ EVENTS: dict[str, Event] = {
     "deployment wiped": wipe_deployment,
     "V of a deleted": delete_revision("a"),
     "V of b deleted": delete_revision("b"),
+    "b fails its examples": ask_examples("b", (GateState.FAILED, "worse")),
+    "no model answers": ask_examples("b", (GateState.NO_VERDICT, "no model answered")),
+    "b passes its examples": ask_examples("b", PASSED),
+    "jobs deleted": delete_jobs,
     "pods": lose_pods,
     "slow pods": slow_down,
     "b is loading": load_for_ever,
@@ -184,6 +197,8 @@ PLANS = [
     build_plan(mode=Mode.THRESHOLD, on_deadline=OnDeadline.ROLLBACK, bake=0),
     build_plan(on_deadline=OnDeadline.PROMOTE, manual=(True, False, False), ready_deadline=60),
     build_plan(weights=(100,), manual=(False,)),
+    build_plan(gate_deadline=300),
+    build_plan(weights=(100,), manual=(False,), gate_deadline=60),
 ]
 
 
@@ -194,6 +209,7 @@ def heal(teller: Teller) -> None:
     world.artifacts.clear()
     world.refused.clear()
     world.endless.clear()
+    world.runs.says.clear()
     world.lag = 0
     for letter in "abc":
         world.scores[letter] = 0.8
