@@ -286,6 +286,7 @@ class GateReason(StrEnum):
     DROP = "DropExceeded"
     MIN_SCORE = "BelowMinScore"
     PROVIDER = "ProviderErrors"
+    SOURCE = "SourceUnavailable"
     SET = "SetRefused"
     PROGRAM = "ProgramRefused"
     METRIC = "MetricFailed"

@@ -55,6 +55,13 @@ class ForbiddenSourceError(SourceError):
     """Artifacts may not come from there: to try again at once would change nothing."""
 
 
+class UnavailableError(LoadError):
+    """The place where an artifact lies does not answer now, which says nothing of the artifact."""
+
+    state = ProgramState.WAITING
+    reason = RouteError.FETCH
+
+
 class DigestError(LoadError):
     """The artifact's bytes have another sha256 than promised."""
 

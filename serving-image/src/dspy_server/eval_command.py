@@ -1,6 +1,7 @@
 """`dspy-server eval`: the regression gate as a Job, a CI pipeline or a person runs it; `--harvest`: fresh examples.
 
-Exit codes: 0 pass, 1 fail, 2 wrong usage, set or program, 3 no verdict because no model, or no Redis, answered.
+Exit codes: 0 pass, 1 fail, 2 wrong usage, set or program, 3 no verdict: no model, no Redis or no store
+of artifacts answered.
 """
 
 import argparse
@@ -9,14 +10,20 @@ import sys
 from pathlib import Path
 from typing import Any, Final
 
-from dspy_server import logs
+from dspy_server import artifact, logs
 from dspy_server.contract import (
     GATE_EXIT_CODES,
     TERMINATION_LOG,
     GateReason,
     GateVerdict,
 )
-from dspy_server.errors import LoadError, SettingsError
+from dspy_server.errors import (
+    ForbiddenSourceError,
+    LoadError,
+    SettingsError,
+    SourceError,
+    UnavailableError,
+)
 from dspy_server.examples import MAX_BYTES, ExamplesError, ExampleSet, parse_examples
 from dspy_server.settings import get_environment, load_settings, parse_percent
 from dspy_server.verdict import Result, Rule, dump
@@ -76,6 +83,8 @@ def run(options: argparse.Namespace) -> int:
         result = Result(GateVerdict.INVALID, GateReason.SETTINGS, str(exc))
     except ExamplesError as exc:
         result = Result(GateVerdict.INVALID, GateReason.SET, f"{options.dataset}: {exc}")
+    except UnavailableError as exc:
+        result = Result(GateVerdict.NO_VERDICT, GateReason.SOURCE, str(exc))
     except LoadError as exc:
         result = Result(GateVerdict.INVALID, GateReason.PROGRAM, str(exc))
     text = dump(result)
@@ -103,8 +112,8 @@ def _evaluate(options: argparse.Namespace) -> Result:
     compat.configure()
     plan = evaluate.Plan(
         examples=examples,
-        canary=program.read_artifact(options.canary),
-        stable=None if options.stable is None else program.read_artifact(options.stable),
+        canary=_read(options.canary, settings.process.pull),
+        stable=None if options.stable is None else _read(options.stable, settings.process.pull),
         module=module,
         metric=program.find_function(options.metric),
         rule=Rule(
@@ -116,6 +125,29 @@ def _evaluate(options: argparse.Namespace) -> Result:
         return asyncio.run(evaluate.evaluate(settings, plan))
     except evaluate.MetricError as exc:
         return Result(GateVerdict.INVALID, GateReason.METRIC, f"{options.metric}: {exc}")
+
+
+def _read(path: Path, secret: Path) -> bytes:
+    """An artifact's bytes: the file, or what a reference in its place names.
+
+    Raises:
+        UnavailableError: it lies elsewhere and cannot be had now.
+        LoadError: it may not be used.
+    """
+    from dspy_server.fetch import Fetcher  # noqa: PLC0415 - it imports clients of object stores
+    from dspy_server.slots import read_slot  # noqa: PLC0415 - see above
+
+    content = read_slot(path)
+    if isinstance(content, bytes):
+        return content
+    try:
+        data = asyncio.run(Fetcher(secret).fetch(content.uri))
+    except ForbiddenSourceError:
+        raise
+    except SourceError as exc:
+        raise UnavailableError(*exc.reasons) from exc
+    artifact.verify_digest(data, content.sha256)
+    return data
 
 
 def read_examples(path: Path) -> ExampleSet:

@@ -1,6 +1,8 @@
 """`dspy-server eval` on the in-context learner: artifacts that are equal, worse by a planted 5 %, and no provider."""
 
+import hashlib
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -224,6 +226,29 @@ def test_the_result_is_left_where_the_kubelet_reads_it(gate: Gate) -> None:
     _, result = gate.run(canary=gate.write_artifact("good.json"), termination_log=log)
     assert json.loads(log.read_text()) == result
     assert len(result["setSha256"]) == 64
+
+
+def refer(gate: Gate, uri: str, sha256: str) -> Path:
+    """As the operator mounts a program that lies elsewhere."""
+    folder = gate.root / "canary"
+    folder.mkdir()
+    (folder / "program.ref").write_text(json.dumps({"uri": uri, "sha256": sha256}))
+    return folder / "program.json"
+
+
+def test_a_program_that_lies_elsewhere_is_fetched_and_its_digest_checked(gate: Gate) -> None:
+    good = gate.write_artifact("good.json")
+    digest = hashlib.sha256(good.read_bytes()).hexdigest()
+    code, result = gate.run(canary=refer(gate, f"file://{good}", digest))
+    assert (code, result["canarySha256"]) == (0, digest)
+    shutil.rmtree(gate.root / "canary")
+    code, result = gate.run(canary=refer(gate, f"file://{good}", "0" * 64))
+    assert (code, result["reason"]) == (2, "ProgramRefused")
+
+
+def test_a_store_that_does_not_answer_gives_no_verdict(gate: Gate) -> None:
+    code, result = gate.run(canary=refer(gate, f"file://{gate.root}/gone.json", "0" * 64))
+    assert (code, result["verdict"], result["reason"]) == (3, "NoVerdict", "SourceUnavailable")
 
 
 @pytest.mark.parametrize("option", ["--max-drop=2", "--min-score=70", "--confidence=x", "--concurrency=0"])

@@ -5,7 +5,7 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Final
 
 from dspy_operator.api import names
 from dspy_operator.api.defaults import analysis_with_defaults, regression_with_defaults
@@ -21,7 +21,7 @@ from dspy_operator.rollout.clock import parse_time
 from dspy_operator.rollout.gate import FIRST_ATTEMPT
 from dspy_operator.rollout.model import DeploymentRecord, Program, Rollout
 
-_VERDICTS = {
+VERDICTS: Final = {
     "Pass": GateState.PASSED,
     "Fail": GateState.FAILED,
     "Invalid": GateState.FAILED,
@@ -113,7 +113,7 @@ def _judge(snapshot: Snapshot, job: Object, arms: tuple[str, str | None]) -> tup
     if result is None:
         code, reason = terminated.get("exitCode"), terminated.get("reason") or "no reason given"
         return GateState.NO_VERDICT, f"the run ended with code {code} ({reason}) and without a result"
-    state, message = _VERDICTS[str(result["verdict"])], str(result.get("message") or result.get("reason"))
+    state, message = VERDICTS[str(result["verdict"])], str(result.get("message") or result.get("reason"))
     if state is GateState.PASSED and (result.get("canarySha256"), result.get("stableSha256")) != arms:
         return GateState.NO_VERDICT, "the result is about other programs than these"
     return state, message
@@ -136,7 +136,7 @@ def _parse(text: Any) -> Mapping[str, Any] | None:
         value = json.loads(text or "")
     except (ValueError, TypeError, RecursionError):
         return None
-    return value if isinstance(value, dict) and value.get("verdict") in _VERDICTS else None
+    return value if isinstance(value, dict) and str(value.get("verdict")) in VERDICTS else None
 
 
 def _find_end(job: Object) -> Mapping[str, Any] | None:

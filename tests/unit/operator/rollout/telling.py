@@ -178,7 +178,7 @@ def describe(decision: Decision) -> str:
     return "+".join(parts)
 
 
-def describe_action(action: Action) -> str:  # noqa: C901, PLR0911  one arm for each action
+def describe_action(action: Action) -> str:  # noqa: C901, PLR0911, PLR0912  one arm for each action
     match action:
         case CreateRevision(program):
             return f"V {program.revision}"
