@@ -36,7 +36,7 @@ def test_every_verdict_of_the_server_is_known_to_the_operator() -> None:
 
 
 def test_a_pass_names_the_programs_that_it_is_about() -> None:
-    subject = Subject(1, "s" * 64, "c" * 64, "a" * 64)
+    subject = Subject(1, "5" * 64, "c" * 64, "a" * 64)
     result = judge(Rule(), subject, [Pair(1, Outcome(1.0), Outcome(1.0))])
     said = json.loads(dump(result))
     assert (said["verdict"], said["reason"]) == (GateVerdict.PASS, GateReason.PASSED)
