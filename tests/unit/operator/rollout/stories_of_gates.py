@@ -93,6 +93,20 @@ def a_pause_while_the_examples_are_asked(teller: Teller) -> None:
 
 
 @story
+def the_pods_are_gone_when_the_examples_say_yes(teller: Teller) -> None:
+    _begin(teller)
+    teller.apply("b")
+    teller.wait_for(Phase.REGRESSION)
+    teller.settle()
+    teller.world.ready = 0
+    teller.say("all pods are gone")
+    teller.wait(60)
+    teller.world.ready = 2
+    teller.say("and come back")
+    teller.wait_for(Phase.STEPPING, 1)
+
+
+@story
 def going_back_skips_the_examples(teller: Teller) -> None:
     _begin(teller)
     teller.apply("b")
