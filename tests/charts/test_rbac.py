@@ -26,6 +26,7 @@ OPERATOR = {
     "controllerrevisions.apps": "get list watch create delete",
     "services.": "get list watch create patch",
     "configmaps.": ALL,
+    "jobs.batch": "get list watch create delete",
     "poddisruptionbudgets.policy": ALL,
     "pods.": "list watch patch",
     "events.events.k8s.io": "get create patch",
