@@ -36,6 +36,8 @@ OPERATOR_MEMORY = {
     "MALLOC_TRIM_THRESHOLD_": "131072",
 }
 """One heap for the few threads, and what a large answer took goes back at once; `operator/Dockerfile` says the same."""
+INSTALL = ("--no-deps", "--require-hashes", "--only-binary", ":all:")  # nothing but what the lock file names
+COMPILE = ("--invalidation-mode", "unchecked-hash")  # the same bytes each time, as no date is in them
 LAYOUT = "2"  # part of every layer's key: raise it when this file makes layers differently
 
 
@@ -172,7 +174,7 @@ def install_locked(lock: Path, root: Path) -> None:
     if not uv.exists():
         raise ClusterError(f"{uv} is missing: run `make install` first.")
     run(
-        *(uv, "pip", "install", "--quiet", "--require-hashes", "--no-deps", "--only-binary", ":all:"),
+        *(uv, "pip", "install", "--quiet", *INSTALL),
         *(
             "--python-version",
             get_version("PYTHON"),
@@ -197,24 +199,11 @@ def copy_source(source: Path, root: Path) -> None:
 
 
 def compile_bytecode(root: Path, prefix: str) -> None:
-    """Compile with the image's own Python: the same bytes each time, as no date is in them."""
+    """Compile with the image's own Python."""
     base = get_base_root()
     inside = f"/{root.relative_to(base)}"
-    run(
-        *(
-            "chroot",
-            base,
-            "python3",
-            "-m",
-            "compileall",
-            "-q",
-            "-j",
-            "2",
-            "--invalidation-mode",
-            "unchecked-hash",
-        ),
-        *("-s", inside, "-p", f"/{prefix}", inside),
-    )
+    compileall = ("python3", "-m", "compileall", "-q", "-j", "2", *COMPILE)
+    run("chroot", base, *compileall, "-s", inside, "-p", f"/{prefix}", inside)
 
 
 def get_binary_layer(name: str, place: str) -> Layer:
