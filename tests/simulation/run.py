@@ -14,6 +14,7 @@ from functools import partial
 
 from tests.simulation.calm import find_unrest, is_analysing
 from tests.simulation.controllers import Controllers
+from tests.simulation.eager import ask_in_a_row
 from tests.simulation.hand import Hand
 from tests.simulation.loop import VirtualLoop
 from tests.simulation.memos import remember
@@ -119,7 +120,8 @@ async def _live(plan: Plan, loop: VirtualLoop) -> Outcome:
         controllers.notice,
         operators.notice,
     ]
-    return await _unfold(plan, weather, referee, operators, outcome)
+    with ask_in_a_row(weather.is_calm):
+        return await _unfold(plan, weather, referee, operators, outcome)
 
 
 async def _unfold(

@@ -67,12 +67,15 @@ class Worklist:
                 self._busy.add(key)
                 return key
             self._wake.clear()
-            timeout = max(0.0, self._heap[0][0] - self.now()) if self._heap else None
-            try:
-                async with asyncio.timeout(timeout):
-                    await self._wake.wait()
-            except TimeoutError:
+            if not self._heap:
+                await self._wake.wait()
                 continue
+            delay = max(0.0, self._heap[0][0] - self.now())
+            alarm = asyncio.get_running_loop().call_later(delay, self._wake.set)
+            try:
+                await self._wake.wait()
+            finally:
+                alarm.cancel()
 
     def done(self, key: Key, again: float | None = None) -> None:
         """A pass over the key went well; look again in `again` seconds."""
