@@ -101,11 +101,14 @@ def _find_unrest_of_spec(deployment: Object, status: dict[str, Any], stable: dic
 
 
 def is_analysing(referee: Referee) -> bool:
-    """Whether the time that passes is the analysis' own: a step or a bake whose weight is in effect."""
+    """Whether the time that passes is the analysis' own: a step or a bake whose weight is in effect, or examples."""
     status = (referee.people.find_deployment() or {}).get("status") or {}
     rollout = referee.find_rollout((status.get("canary") or {}).get("rolloutUID", ""))
     if rollout is None:
-        return False
+        is_first = not (status.get("stable") or {}).get("promotedAt")
+        return is_first and bool(referee.weather.plan.gate.strip("v"))
     record = rollout.get("status") or {}
     phase = record.get("phase")
+    if phase == "Regression":
+        return True
     return phase in {"Stepping", "Baking"} and bool(record.get("weightEffectiveAt"))

@@ -10,6 +10,7 @@ from dspy_operator.kube.resources import (
     DEPLOYMENTS,
     DSPYDEPLOYMENTS,
     DSPYROLLOUTS,
+    JOBS,
     PDBS,
     PODS,
     SERVICES,
@@ -21,6 +22,7 @@ DEPENDANTS: tuple[Resource, ...] = (
     CONTROLLERREVISIONS,
     DEPLOYMENTS,
     DSPYROLLOUTS,
+    JOBS,
     PDBS,
     PODS,
     SERVICES,
@@ -106,7 +108,7 @@ class Controllers:
         """Delete what was created for an owner that is gone: the request was on its way when the owner went."""
         obj = self._weather.store.find(resource, meta["namespace"], meta["name"])
         owners = {owner["uid"] for owner in (obj or {}).get("metadata", {}).get("ownerReferences") or ()}
-        kinds = (DSPYDEPLOYMENTS, DEPLOYMENTS)
+        kinds = (DSPYDEPLOYMENTS, DEPLOYMENTS, JOBS)
         live = {o["metadata"]["uid"] for kind in kinds for o in self._weather.store.list_(kind)}
         if obj is not None and owners and not owners & live:
             self._hand.delete(resource, obj)

@@ -16,11 +16,11 @@ def build_partial(obj: Object, kind: str) -> Object:
 
 
 def has_labels(obj: Object, wanted: list[list[str]]) -> bool:
-    """Whether it has all of these labels, each a key and a value."""
+    """Whether it has all of these labels, each a key and a value, or a key alone."""
     if not wanted:
         return True
     labels = obj["metadata"].get("labels") or {}
-    return all(labels.get(key) == value for key, value in wanted)
+    return all(key in labels and value in ([], [labels[key]]) for key, *value in wanted)
 
 
 def get_identity(obj: Object) -> Object:

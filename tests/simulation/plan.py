@@ -115,6 +115,11 @@ class Plan:
     """One judged step instead of two, and half the time for it."""
     remote: bool = False
     """The artifacts lie in a bucket instead of in ConfigMaps."""
+    gate: str = ""
+    """What the runs of the regression gate for a program end with, a letter each, the last one for ever.
+
+    `v`: a verdict; `n`: no model answered; `k`: killed without a word. Empty: there is no gate.
+    """
 
     @property
     def min_duration(self) -> float:

@@ -91,6 +91,8 @@ class Kubelet:
             return
         meta = change.live["metadata"]
         place = meta["namespace"], meta["name"]
+        if names.LABEL_WORKLOAD not in meta["labels"]:
+            return
         if change.after is None:
             self._end(place)
         elif change.before is None:

@@ -75,8 +75,11 @@ class Records:
         self._check_score(change, before, after)
 
     def _check_advance(self, before: Wire, after: Wire, was: str, *, by_person: bool) -> None:
-        """S4: forward only by a verdict on looks since the weight took effect, or by a person."""
-        if by_person or was in {"Preparing", "Promoting"}:
+        """S4: forward only by a verdict on looks since the weight took effect, or by a person.
+
+        Of the regression gate's verdict the referee asks who gave it.
+        """
+        if by_person or was in {"Preparing", "Regression", "Promoting"}:
             return
         reason = after.get("reason") if after.get("phase") != "Promoted" else "BakeComplete"
         if reason not in SEEN:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tests.simulation.client import GONE
+from tests.simulation.jobs import Jobs
 from tests.simulation.pods import Kubelet, Pod
 from tests.simulation.store import Change, Object
 from tests.simulation.user import NAME, NAMESPACE, People
@@ -44,6 +45,7 @@ class Referee:
     weather: Weather
     kubelet: Kubelet
     people: People
+    jobs: Jobs
     broken: list[str] = field(default_factory=list)
     lowered: set[str] = field(default_factory=set)
 
@@ -141,8 +143,19 @@ class Referee:
             self.say("S4", f"{canary.weight} % where the record says {record.get('weight')}")
         if rollout["metadata"]["uid"] in self.lowered:
             self.say("S7", f"{revision} was given up and gets {canary.weight} %")
+        self._check_gate(rollout, record)
         self._check_basis(change, rollout, pointer)
         self._check_ready(canary, fast=bool(rollout["spec"].get("fast")))
+
+    def _check_gate(self, rollout: Object, record: dict[str, Any]) -> None:
+        """S4: past the regression gate by its verdict on these two programs, or by a person."""
+        spec = rollout["spec"]
+        if not spec.get("regression") or spec.get("fast"):
+            return
+        if {"promote", "promote-full"} & (record.get("handledCommands") or {}).keys():
+            return
+        if (spec["to"]["sha256"], spec["from"]["sha256"]) not in self.jobs.passed:
+            self.say("S4", f"{spec['to']['revision']} gets traffic and no run of the gate has passed it")
 
     def _check_basis(self, change: Change, rollout: Object, pointer: dict[str, Any]) -> None:
         """S15: the writer had not read that the spec had moved on."""

@@ -16,6 +16,7 @@ from tests.simulation.calm import find_unrest, is_analysing
 from tests.simulation.controllers import Controllers
 from tests.simulation.eager import ask_in_a_row
 from tests.simulation.hand import Hand
+from tests.simulation.jobs import Jobs
 from tests.simulation.loop import VirtualLoop
 from tests.simulation.memos import remember
 from tests.simulation.operators import Operators
@@ -105,7 +106,8 @@ async def _live(plan: Plan, loop: VirtualLoop) -> Outcome:
     prometheus = SimPrometheus(weather, kubelet, NAMESPACE)
     operators = Operators(weather, prometheus)
 
-    referee = Referee(weather, kubelet, people, outcome.broken)
+    jobs = Jobs(weather, Hand(weather.store, "job controller"), scores)
+    referee = Referee(weather, kubelet, people, jobs, outcome.broken)
     records = Records(referee)
 
     def trace(change: Change) -> None:
@@ -118,6 +120,7 @@ async def _live(plan: Plan, loop: VirtualLoop) -> Outcome:
         records.check,
         kubelet.notice,
         controllers.notice,
+        jobs.notice,
         operators.notice,
     ]
     with ask_in_a_row(weather.is_calm):

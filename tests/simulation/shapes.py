@@ -9,6 +9,7 @@ from dspy_operator.kube.resources import (
     DEPLOYMENTS,
     DSPYDEPLOYMENTS,
     DSPYROLLOUTS,
+    JOBS,
     LEASES,
     PDBS,
     PODS,
@@ -18,10 +19,10 @@ from dspy_operator.kube.resources import (
 
 Object = dict[str, Any]
 
-GENERATED: Final = frozenset({DEPLOYMENTS, PDBS, PODS, DSPYDEPLOYMENTS, DSPYROLLOUTS})
+GENERATED: Final = frozenset({DEPLOYMENTS, JOBS, PDBS, PODS, DSPYDEPLOYMENTS, DSPYROLLOUTS})
 """Kinds whose `metadata.generation` counts the changes of what is wanted."""
 
-STATUS: Final = frozenset({DEPLOYMENTS, SERVICES, PDBS, PODS, DSPYDEPLOYMENTS, DSPYROLLOUTS})
+STATUS: Final = frozenset({DEPLOYMENTS, JOBS, SERVICES, PDBS, PODS, DSPYDEPLOYMENTS, DSPYROLLOUTS})
 """Kinds whose status is written by itself."""
 
 SERVED: Final = (
@@ -36,6 +37,9 @@ SERVED: Final = (
     LEASES,
 )
 """All kinds, in the order in which `fidelity/` records them."""
+
+KINDS: Final = frozenset({*SERVED, JOBS})
+"""All that are known. Jobs are not recorded: the operator only creates, reads and deletes them, like any other kind."""
 
 CUSTOM: Final = frozenset({DSPYDEPLOYMENTS, DSPYROLLOUTS})
 

@@ -15,7 +15,7 @@ from tests.simulation.shapes import (
     ANSWERS_WITH_THE_OBJECT,
     CUSTOM,
     GENERATED,
-    SERVED,
+    KINDS,
     STATUS,
     TRACKED,
     fill_defaults,
@@ -122,7 +122,7 @@ class Store:
         """One request, at once; `basis` is kept with the changes that it makes."""
         self._basis = basis
         target = parse_path(call.path, call.resource.plural)
-        if call.resource not in SERVED:
+        if call.resource not in KINDS:
             return Answer(404, {})
         try:
             return self._act(call, target, who)

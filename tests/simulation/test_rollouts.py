@@ -11,7 +11,7 @@ BEGINNING = (Act(ActKind.APPLY, 0.0, "a"), Act(ActKind.APPLY, 8.0, "b"))
 GOOD = Plan(1, BEGINNING, scores=(("a", 0.8), ("b", 0.95), ("c", 0.95)))
 BAD = replace(GOOD, scores=(("a", 0.8), ("b", 0.4), ("c", 0.95)))
 
-SEEDS, AT_ONCE = 5000, 100
+SEEDS, AT_ONCE, GATED = 5000, 100, 60
 """As many as three minutes of two cores give; `make bench` and the command line run more."""
 
 
@@ -106,6 +106,43 @@ def test_each_fault_alone_changes_nothing_in_the_end(kind: FaultKind) -> None:
         outcome = run(replace(GOOD, faults=(Fault(kind, 13.0, 28.0),), remote=remote))
         assert outcome.broken == []
         assert list_phases(outcome)[-1] == "Promoted 100"
+
+
+def test_a_gate_comes_before_any_traffic() -> None:
+    outcome = run(replace(GOOD, gate="v"))
+    assert outcome.broken == []
+    assert list_phases(outcome)[:3] == ["Preparing 0", "Regression 0", "Stepping 10"]
+    assert list_phases(outcome)[-1] == "Promoted 100"
+
+
+def test_a_program_that_fails_its_examples_gets_nothing() -> None:
+    outcome = run(replace(BAD, gate="v"))
+    assert outcome.broken == []
+    assert list_phases(outcome) == ["Preparing 0", "Regression 0", "RollingBack 0", "RolledBack 0"]
+
+
+@pytest.mark.parametrize(("gate", "runs", "end"), [("nv", 4, "Promoted 100"), ("knv", 5, "RolledBack 0")])
+def test_runs_that_say_nothing_are_repeated_until_the_deadline(gate: str, runs: int, end: str) -> None:
+    acts = (Act(ActKind.APPLY, 0.0, "a"), Act(ActKind.APPLY, 90.0, "b"))
+    outcome = run(replace(GOOD, acts=acts, gate=gate))
+    assert outcome.broken == []
+    assert list_phases(outcome)[-1] == end
+    assert sum("creates jobs/" in line for line in outcome.trace) == runs
+
+
+@pytest.mark.parametrize("kind", list(FaultKind))
+def test_each_fault_during_a_gate_changes_nothing_in_the_end(kind: FaultKind) -> None:
+    outcome = run(replace(GOOD, gate="v", faults=(Fault(kind, 13.0, 28.0),)))
+    assert outcome.broken == []
+    assert list_phases(outcome)[-1] == "Promoted 100"
+
+
+@pytest.mark.parametrize("gate", ["v", "nv", "kv"])
+def test_no_seed_with_a_gate_breaks_an_invariant(gate: str) -> None:
+    for seed in range(9_000_000, 9_000_000 + GATED):
+        plan = replace(build_plan(seed), gate=gate)
+        outcome = run(plan)
+        assert not outcome.broken, explain(*run_shrunk(plan, outcome))
 
 
 def test_the_same_plan_gives_the_same_trace_and_another_seed_another() -> None:

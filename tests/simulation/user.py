@@ -22,6 +22,13 @@ from dspy_operator.manifests.archive import digest_content
 from dspy_operator.rollout.clock import format_exact
 
 NAMESPACE, NAME = "ml", "triage"
+EXAMPLES = "canary-set"
+GATE = {
+    "dataset": {"configMap": {"name": EXAMPLES, "key": "examples.jsonl"}},
+    "metric": "triage:metric",
+    "minScore": "0.1",
+    "deadline": "60s",
+}
 KINDS = {
     "routes": CONFIGMAPS,
     "slot": CONFIGMAPS,
@@ -73,6 +80,7 @@ def build_spec(plan: Plan, letter: str) -> Object:
             },
             "onNewRevision": "Queue" if plan.queue else "Supersede",
         },
+        **({"regression": GATE} if plan.gate else {}),
     }
 
 
@@ -95,6 +103,9 @@ class People:
             data = {"program.json": build_artifact(letter)}
             meta = {"name": f"program-{letter}", "namespace": NAMESPACE}
             self._hand.create(CONFIGMAPS, {"metadata": meta, "data": data})
+        if self._weather.plan.gate:
+            meta = {"name": EXAMPLES, "namespace": NAMESPACE}
+            self._hand.create(CONFIGMAPS, {"metadata": meta, "data": {"examples.jsonl": "{}"}})
 
     def find_deployment(self) -> Object | None:
         return self._weather.store.find(DSPYDEPLOYMENTS, NAMESPACE, NAME)
