@@ -119,6 +119,7 @@ def test_a_program_that_fails_its_examples_gets_nothing() -> None:
     outcome = run(replace(BAD, gate="v"))
     assert outcome.broken == []
     assert list_phases(outcome) == ["Preparing 0", "Regression 0", "RollingBack 0", "RolledBack 0"]
+    assert any("RolledBack 0 0 % RegressionFailed" in line for line in outcome.trace)
 
 
 @pytest.mark.parametrize(("gate", "runs", "end"), [("nv", 4, "Promoted 100"), ("knv", 5, "RolledBack 0")])
