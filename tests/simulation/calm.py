@@ -59,7 +59,8 @@ def _find_unrest_of_remains(referee: Referee) -> str:
         return "there is no resource"
     if people.removed == "Orphan":
         idle = [pod.name for pod in pods if not pod.ready or not pod.list_split()]
-        return f"{idle[0]} was orphaned and does not serve" if idle and not people.deleted else ""
+        is_excused = people.deleted or not people.had_served
+        return f"{idle[0]} was orphaned and does not serve" if idle and not is_excused else ""
     mine = (obj for kind in DEPENDANTS for obj in referee.weather.store.list_(kind, NAMESPACE))
     left = [obj["metadata"]["name"] for obj in mine if obj["metadata"].get("ownerReferences")]
     return f"{left[0]} is left of a deleted resource" if left else ""

@@ -96,6 +96,8 @@ class People:
         """Names of objects that people deleted, and when."""
         self.removed = ""
         """How people deleted the resource itself, the last time."""
+        self.had_served = False
+        """Whether it had ever served by then."""
 
     def begin(self) -> None:
         """The artifacts are there before anything names them."""
@@ -136,6 +138,8 @@ class People:
                 self._delete(act.argument)
             case ActKind.REMOVE:
                 self.removed = self.removed or act.argument
+                stable = (live.get("status") or {}).get("stable") or {}
+                self.had_served = bool(stable.get("promotedAt"))
                 self._hand.delete(DSPYDEPLOYMENTS, live, self.removed)
 
     def mend(self) -> bool:
