@@ -95,6 +95,8 @@ class Referee:
         uids = {owner["uid"] for owner in owners}
         if change.resource is PODS:
             return
+        if before is None and self.people.removed:
+            return  # it was under way when its owner went, and goes with it
         owner = self.people.find_deployment()
         if owner is not None and owner["metadata"]["uid"] not in uids:
             self.say("S11", f"{change.call.what} touches what is not ours")
