@@ -4,7 +4,7 @@ It runs once (`backoffLimit: 0`); who starts it again is the reconciler, which k
 """
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from dspy_operator.api import names
 from dspy_operator.api.choices import Mode
@@ -12,13 +12,15 @@ from dspy_operator.api.quantities import Confidence, format_percent
 from dspy_operator.api.rollout import FilledRegression
 from dspy_operator.manifests.overlay import merge_pod_template
 from dspy_operator.manifests.owner import Manifest, Owner, build_child, build_labels
-from dspy_operator.manifests.workload import Workload, build_pod_template
+from dspy_operator.manifests.workload import PROGRAM_VOLUMES, ROUTES_VOLUME, Workload, build_pod_template
 
 GATE_DIR: Final = "/etc/dspy/gate"
 KEPT_SECONDS: Final = 3600
 """How long a Job that has ended is kept for people to read its log."""
 _EXAMPLES: Final = "examples"
 _NOT_OF_A_JOB: Final = ("ports", "startupProbe", "livenessProbe", "readinessProbe")
+_LABELS_OF_SERVING: Final = frozenset({names.LABEL_COMPONENT, names.LABEL_WORKLOAD})
+_VOLUMES_OF_SERVING: Final = frozenset({ROUTES_VOLUME, *PROGRAM_VOLUMES})
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,13 @@ class Comparison:
     confidence: Confidence
     canary: str
     stable: str | None
+
+    @property
+    def arms(self) -> dict[str, str]:
+        """The digests by the role of each."""
+        return {names.Track.CANARY.value: self.canary} | (
+            {names.Track.STABLE.value: self.stable} if self.stable else {}
+        )
 
 
 def build_gate(workload: Workload, comparison: Comparison) -> Manifest:
@@ -53,7 +62,7 @@ def build_gate(workload: Workload, comparison: Comparison) -> Manifest:
 def _turn_into_a_run(template: Manifest, owner: Owner, comparison: Comparison) -> Manifest:
     """The pod that is never selected by a Service, never scraped, never probed, and ends."""
     metadata, spec = template["metadata"], template["spec"]
-    users = {key: text for key, text in metadata["labels"].items() if key not in _list_own_labels()}
+    users = {key: text for key, text in metadata["labels"].items() if key not in _LABELS_OF_SERVING}
     annotations = {
         k: v for k, v in metadata.get("annotations", {}).items() if not k.startswith("prometheus.io/")
     }
@@ -68,22 +77,20 @@ def _turn_into_a_run(template: Manifest, owner: Owner, comparison: Comparison) -
             "restartPolicy": "Never",
             "terminationGracePeriodSeconds": 5,
             "containers": containers,
-            "volumes": [*_drop_tables(spec["volumes"]), *_build_volumes(owner, comparison)],
+            "volumes": [
+                *(volume for volume in spec["volumes"] if volume["name"] not in _VOLUMES_OF_SERVING),
+                *_build_volumes(owner, comparison),
+            ],
         },
     }
 
 
-def _list_own_labels() -> frozenset[str]:
-    return frozenset({names.LABEL_COMPONENT, names.LABEL_WORKLOAD})
-
-
 def _ask(container: Manifest, comparison: Comparison) -> Manifest:
     asked = {key: value for key, value in container.items() if key not in _NOT_OF_A_JOB}
-    mounts = [mount for mount in container["volumeMounts"] if not _is_table(mount["name"])]
-    arms = [names.Track.CANARY, *([names.Track.STABLE] if comparison.stable else [])]
+    mounts = [mount for mount in container["volumeMounts"] if mount["name"] not in _VOLUMES_OF_SERVING]
     mounts += [
         {"name": f"gate-{part}", "mountPath": f"{GATE_DIR}/{part}", "readOnly": True}
-        for part in (_EXAMPLES, *(arm.value for arm in arms))
+        for part in (_EXAMPLES, *comparison.arms)
     ]
     return asked | {"args": _build_arguments(comparison), "volumeMounts": mounts}
 
@@ -103,20 +110,6 @@ def _get_path(arm: names.Track) -> str:
 
 
 def _build_volumes(owner: Owner, comparison: Comparison) -> list[Manifest]:
-    examples = {"name": comparison.gate.dataset.config_map.name}
-    volumes = [{"name": f"gate-{_EXAMPLES}", "configMap": examples}]
-    arms = {names.Track.CANARY: comparison.canary, names.Track.STABLE: comparison.stable}
-    return volumes + [
-        {"name": f"gate-{arm.value}", "configMap": {"name": names.program_name(owner.name, sha256)}}
-        for arm, sha256 in arms.items()
-        if sha256
-    ]
-
-
-def _drop_tables(volumes: list[Any]) -> list[Any]:
-    """Routing table and slots are the serving pods'."""
-    return [volume for volume in volumes if not _is_table(volume["name"])]
-
-
-def _is_table(name: str) -> bool:
-    return name == "routes" or name in {f"program-{slot}" for slot in range(names.SLOTS)}
+    copies = {arm: names.program_name(owner.name, sha256) for arm, sha256 in comparison.arms.items()}
+    maps = {_EXAMPLES: comparison.gate.dataset.config_map.name} | copies
+    return [{"name": f"gate-{part}", "configMap": {"name": name}} for part, name in maps.items()]

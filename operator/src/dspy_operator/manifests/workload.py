@@ -21,6 +21,8 @@ CACHE_VOLUME: Final = "lm-cache"
 CACHE_SIZE: Final = "1Gi"
 SECRET_FILE_MODE: Final = 0o440
 """The pod's group reads it."""
+ROUTES_VOLUME: Final = "routes"
+PROGRAM_VOLUMES: Final = tuple(f"program-{slot}" for slot in range(names.SLOTS))
 CONTAINER_SECURITY: Final[Mapping[str, Any]] = {
     "allowPrivilegeEscalation": False,
     "readOnlyRootFilesystem": True,
@@ -174,11 +176,11 @@ def _build_volumes(workload: Workload) -> list[Manifest]:
     name = workload.owner.name
     volumes: list[Manifest] = [
         {"name": "tmp", "emptyDir": {}},
-        {"name": "routes", "configMap": {"name": names.routes_name(name), "optional": True}},
+        {"name": ROUTES_VOLUME, "configMap": {"name": names.routes_name(name), "optional": True}},
     ]
     volumes += [
-        {"name": f"program-{slot}", "configMap": {"name": names.slot_name(name, slot), "optional": True}}
-        for slot in range(names.SLOTS)
+        {"name": volume, "configMap": {"name": names.slot_name(name, slot), "optional": True}}
+        for slot, volume in enumerate(PROGRAM_VOLUMES)
     ]
     if workload.source:
         volumes.append({"name": "source", "configMap": {"name": workload.source}})
@@ -204,11 +206,11 @@ def _build_volumes(workload: Workload) -> list[Manifest]:
 def _build_mounts(workload: Workload) -> list[Manifest]:
     mounts: list[Manifest] = [
         {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108  the only place to write to
-        {"name": "routes", "mountPath": names.ROUTES_DIR, "readOnly": True},
+        {"name": ROUTES_VOLUME, "mountPath": names.ROUTES_DIR, "readOnly": True},
     ]
     mounts += [
-        {"name": f"program-{slot}", "mountPath": f"{names.PROGRAMS_DIR}/{slot}", "readOnly": True}
-        for slot in range(names.SLOTS)
+        {"name": volume, "mountPath": f"{names.PROGRAMS_DIR}/{slot}", "readOnly": True}
+        for slot, volume in enumerate(PROGRAM_VOLUMES)
     ]
     if workload.source:
         mounts.append({"name": "source", "mountPath": names.SOURCE_DIR, "readOnly": True})

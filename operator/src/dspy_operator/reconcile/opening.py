@@ -46,9 +46,12 @@ def is_as_asked(frozen: RolloutSpec, spec: DeploymentSpec) -> bool:
     """Whether an attempt created now would have this strategy; which default metrics it gets may depend on scores."""
     strategies = [strategy_with_defaults(spec, feedback_scores=feedback) for feedback in (False, True)]
     same_header = (frozen.user_header or "") == _get_user_header(spec)
-    if frozen.regression != regression_with_defaults(spec):
-        return False
-    return same_header and frozen.strategy.to_wire() in [strategy.to_wire() for strategy in strategies]
+    same_gate = frozen.regression == regression_with_defaults(spec)
+    return (
+        same_header
+        and same_gate
+        and frozen.strategy.to_wire() in [strategy.to_wire() for strategy in strategies]
+    )
 
 
 def _get_user_header(spec: DeploymentSpec) -> str:

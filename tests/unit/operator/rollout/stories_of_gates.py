@@ -25,6 +25,12 @@ def _begin(teller: Teller) -> None:
     teller.start()
 
 
+def _reach_the_gate(teller: Teller) -> None:
+    _begin(teller)
+    teller.apply("b")
+    teller.wait_for(Phase.REGRESSION)
+
+
 @story
 def the_examples_say_yes(teller: Teller) -> None:
     _begin(teller)
@@ -63,18 +69,14 @@ def the_examples_never_give_a_verdict(teller: Teller) -> None:
 
 @story
 def a_person_skips_the_examples(teller: Teller) -> None:
-    _begin(teller)
-    teller.apply("b")
-    teller.wait_for(Phase.REGRESSION)
+    _reach_the_gate(teller)
     teller.order(Command.PROMOTE)
     teller.wait_for(Phase.STEPPING, 1)
 
 
 @story
 def an_abort_while_the_examples_are_asked(teller: Teller) -> None:
-    _begin(teller)
-    teller.apply("b")
-    teller.wait_for(Phase.REGRESSION)
+    _reach_the_gate(teller)
     teller.settle()
     teller.order(Command.ABORT)
     teller.wait_for_the_end()
@@ -83,9 +85,7 @@ def an_abort_while_the_examples_are_asked(teller: Teller) -> None:
 
 @story
 def a_pause_while_the_examples_are_asked(teller: Teller) -> None:
-    _begin(teller)
-    teller.apply("b")
-    teller.wait_for(Phase.REGRESSION)
+    _reach_the_gate(teller)
     teller.order(Command.PAUSE)
     teller.wait(400)
     teller.order(Command.RESUME)
@@ -94,9 +94,7 @@ def a_pause_while_the_examples_are_asked(teller: Teller) -> None:
 
 @story
 def the_pods_are_gone_when_the_examples_say_yes(teller: Teller) -> None:
-    _begin(teller)
-    teller.apply("b")
-    teller.wait_for(Phase.REGRESSION)
+    _reach_the_gate(teller)
     teller.settle()
     teller.world.ready = 0
     teller.say("all pods are gone")

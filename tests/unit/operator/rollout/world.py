@@ -222,13 +222,17 @@ class World:
                 for revision in revisions:
                     del self.revisions[revision]
                 self.archived = {sha for sha in self.archived if program_name("triage", sha) not in copies}
-            case RunGate(program, attempt):
-                assert program.sha256 in self.archived, "a Job without a program"
-                self.runs.start(program, attempt, self.now)
-            case RemoveGate(job):
-                del self.runs.jobs[job]
+            case RunGate() | RemoveGate():
+                self._change_runs(action)
             case _:
                 assert_never(action)
+
+    def _change_runs(self, action: RunGate | RemoveGate) -> None:
+        if isinstance(action, RemoveGate):
+            del self.runs.jobs[action.job]
+            return
+        assert action.program.sha256 in self.archived, "a Job without a program"
+        self.runs.start(action.program, action.attempt, self.now)
 
     def _create_rollout(self, action: CreateRollout) -> None:
         self.uids += 1
