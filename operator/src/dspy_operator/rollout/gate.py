@@ -8,13 +8,13 @@ from dataclasses import replace
 from dspy_operator.api.names import Command
 from dspy_operator.api.reasons import Reason
 from dspy_operator.rollout import orders
-from dspy_operator.rollout.actions import Archive, CreateRevision, Decision, Notice, RemoveGate, RunGate
+from dspy_operator.rollout.actions import Decision, Notice, RemoveGate, RunGate
 from dspy_operator.rollout.attempt import build_advance, describe_loading, is_in_effect
 from dspy_operator.rollout.capacity import ArtifactState, GateState
 from dspy_operator.rollout.ending import build_rejected, build_roll_back, get_rollout
 from dspy_operator.rollout.judging.wording import get_duration
 from dspy_operator.rollout.model import Observation, Phase, Program, Rollout, Target
-from dspy_operator.rollout.world import REFRESH_WAIT, is_canary_ready
+from dspy_operator.rollout.world import REFRESH_WAIT, build_copying, build_recording, is_canary_ready
 
 TRY_AGAIN = 30.0
 """Seconds after a run without a verdict: a provider that is down is not hammered."""
@@ -76,11 +76,9 @@ def first_revision_waits(seen: Observation) -> Decision | None:
 def _prepare_first(seen: Observation, program: Program) -> Decision | None:
     """What the Job needs: the record of what its pod runs, and a copy of the program."""
     if program.revision not in seen.revisions:
-        message = f"Recording what revision {program.revision} is"
-        return Decision(Reason.INITIALIZING, message, action=CreateRevision(program), wait=0)
+        return build_recording(program, Reason.INITIALIZING)
     if program.sha256 not in seen.capacity.archived:
-        message = "Keeping a copy of the program"
-        return Decision(Reason.INITIALIZING, message, action=Archive(program), wait=0)
+        return build_copying(program, Reason.INITIALIZING)
     return None
 
 

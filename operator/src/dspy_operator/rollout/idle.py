@@ -6,7 +6,6 @@ from dataclasses import replace
 from dspy_operator.api.names import SLOTS, Command
 from dspy_operator.api.reasons import Reason
 from dspy_operator.rollout.actions import (
-    Archive,
     CreateRevision,
     CreateRollout,
     Decision,
@@ -32,7 +31,7 @@ from dspy_operator.rollout.model import (
 )
 from dspy_operator.rollout.orders import build_handled, find_order, find_undo_revision, is_held_by_a_person
 from dspy_operator.rollout.retention import find_prunable
-from dspy_operator.rollout.world import REFRESH_WAIT, find_stable
+from dspy_operator.rollout.world import REFRESH_WAIT, build_copying, build_recording, find_stable
 
 UNFIT = (
     Reason.DIGEST_MISMATCH,
@@ -106,8 +105,7 @@ def _record_first(seen: Observation) -> Decision:
     target = _get_target(seen)
     program = target.program
     if program.revision not in seen.revisions:
-        message = f"Recording what revision {program.revision} is"
-        return Decision(Reason.INITIALIZING, message, action=CreateRevision(program), wait=0)
+        return build_recording(program, Reason.INITIALIZING)
     before = _note_old_orders(seen) if seen.record.stable is None else seen.record
     record = replace(before, stable=Stable(program.revision, program.sha256))
     message = f"Starting the first revision, {program.revision}"
@@ -300,11 +298,9 @@ def the_workload_changes(seen: Observation) -> Decision | None:
         return Decision(Reason.UPDATING_PODS, message, wait=REFRESH_WAIT)
     program = target.program
     if program.sha256 not in seen.capacity.archived:
-        message = "Keeping a copy of the program"
-        return Decision(Reason.UPDATING_PODS, message, action=Archive(program), wait=0)
+        return build_copying(program, Reason.UPDATING_PODS)
     if program.revision not in seen.revisions:
-        message = f"Recording what revision {program.revision} is"
-        return Decision(Reason.UPDATING_PODS, message, action=CreateRevision(program), wait=0)
+        return build_recording(program, Reason.UPDATING_PODS)
     record = replace(seen.record, stable=Stable(program.revision, program.sha256, format_time(seen.now)))
     message = (
         f"What the pods run changed (workload {stable.workload} to {program.workload}): "

@@ -9,6 +9,7 @@ from dspy_operator.api.names import SLOTS
 from dspy_operator.api.reasons import Reason
 from dspy_operator.rollout.actions import (
     Archive,
+    CreateRevision,
     Decision,
     FillSlot,
     RefreshPods,
@@ -114,9 +115,7 @@ def a_program_is_missing(seen: Observation) -> Decision | None:
         if program.sha256 not in seen.capacity.available:
             continue
         if program.sha256 not in seen.capacity.archived:
-            return Decision(
-                Reason.PREPARING, "Keeping a copy of the program", action=Archive(program), wait=0
-            )
+            return build_copying(program, Reason.PREPARING)
         if seen.capacity.slots[share.slot] == program.sha256:
             continue
         repairs = seen.table is not None and seen.table.split.find_slot(program.revision) == share.slot
@@ -124,6 +123,17 @@ def a_program_is_missing(seen: Observation) -> Decision | None:
             message = f"Handing the program {program.sha256[:12]} to the pods"
             return Decision(Reason.PREPARING, message, action=FillSlot(share.slot, program), wait=0)
     return None
+
+
+def build_copying(program: Program, reason: Reason) -> Decision:
+    """Keep the program's bytes where nobody changes them."""
+    return Decision(reason, "Keeping a copy of the program", action=Archive(program), wait=0)
+
+
+def build_recording(program: Program, reason: Reason) -> Decision:
+    """Write down what the revision is, before anything refers to it."""
+    message = f"Recording what revision {program.revision} is"
+    return Decision(reason, message, action=CreateRevision(program), wait=0)
 
 
 def table_differs(seen: Observation) -> Decision | None:
