@@ -68,6 +68,7 @@ PROGRAMS = (
 PYTHON = Runtime(("python3",), (), {name: PYTHON_ENVIRONMENT[name] for name in ("PYTHONUNBUFFERED", "HOME")})
 PROMETHEUS = Runtime(("/usr/bin/prometheus",))
 PAUSE = Runtime(("/pause",))
+STORE = Runtime(("/versitygw",))
 NAMES = (*(program.name for program in PROGRAMS), "python", "prometheus")
 
 
@@ -101,6 +102,12 @@ def build_pause_image() -> Image:
     """The process that holds a pod's network; its reference is always `localhost/pause:1`."""
     with locked("images"):
         return Image("pause", (get_binary_layer("pause", "pause"),), PAUSE, fixed_tag="1")
+
+
+def build_store_image() -> Image:
+    """An object store that speaks S3: one static program and nothing else, in every cluster the same."""
+    with locked("images"):
+        return Image("object-store", (get_binary_layer("versitygw", "versitygw"),), STORE)
 
 
 def get_base_root() -> Path:

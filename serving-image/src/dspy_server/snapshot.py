@@ -6,6 +6,7 @@ All state here belongs to the event loop; only reading and loading happen in thr
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Final
 
@@ -21,9 +22,8 @@ from dspy_server.uris import is_uri
 POLL_SECONDS: Final = 0.1
 SLOT_POLL_SECONDS: Final = 0.25
 LATE_SLOT_POLL_SECONDS: Final = 2.0
-FETCH_TRIES: Final = 3
-FETCH_PAUSE_SECONDS: Final = 1.0
-LATE_FETCH_PAUSE_SECONDS: Final = 60.0
+FETCH_PAUSES: Final = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0)
+"""Seconds between fetches, the last for ever: an outage of seconds costs seconds, a long one little traffic."""
 WARM_SECONDS: Final = 600.0
 METRICS_SECONDS: Final = 1800.0
 MAX_PROGRAMS: Final = 4
@@ -242,26 +242,24 @@ class RouteKeeper:
     async def _wait_for_bytes(self, entry: _Entry) -> bytes:
         """The bytes of a route's program; what is not there yet is waited for, and read again even after that.
 
-        Volumes are refreshed one by one, so a slot may hold other bytes for a while. Remote sources fail for a while
-        too; what another try cannot change is said at once.
+        Volumes are refreshed one by one, so a slot may hold other bytes for a while. A remote source that is away says
+        nothing of the program, however long it lasts; what another try cannot change is said at once.
         """
         deadline = self.clock() + self.config.slot_wait
-        tries = 0
+        pauses = chain(FETCH_PAUSES, repeat(FETCH_PAUSES[-1]))
         while True:
             try:
                 return await self._read_bytes(entry)
             except (SourceError, DigestError) as exc:
-                tries += entry.is_remote
-                is_final = entry.is_remote and isinstance(exc, (ForbiddenSourceError, DigestError))
-                is_late = is_final or self.clock() >= deadline
+                is_final = isinstance(exc, (ForbiddenSourceError, DigestError))
+                is_late = is_final if entry.is_remote else self.clock() >= deadline
                 if is_late and (entry.state, entry.reasons) != (exc.state, exc.reasons):
                     self._refuse(entry, exc)
                     self._settle()
-                elif tries == FETCH_TRIES and not is_late:
+                elif entry.is_remote and not is_late:
                     self._tell_failure(entry, exc)
             if entry.is_remote:
-                patient = is_late or tries >= FETCH_TRIES
-                await asyncio.sleep(LATE_FETCH_PAUSE_SECONDS if patient else FETCH_PAUSE_SECONDS)
+                await asyncio.sleep(FETCH_PAUSES[-1] if is_late else next(pauses))
             else:
                 await asyncio.sleep(LATE_SLOT_POLL_SECONDS if is_late else SLOT_POLL_SECONDS)
 
@@ -282,8 +280,10 @@ class RouteKeeper:
         return data
 
     def _tell_failure(self, entry: _Entry, error: LoadError) -> None:
-        """The source does not answer, but may yet: say why the program waits."""
-        entry.reasons = error.reasons
+        """The source does not answer, but may yet: say why the program waits, once."""
+        if (entry.state, entry.reasons) == (ProgramState.WAITING, error.reasons):
+            return
+        entry.state, entry.reasons = ProgramState.WAITING, error.reasons
         self._count(error.reason, entry.route.revision)
         logs.get_logger().warning("program_not_fetched", revision=entry.route.revision, reasons=error.reasons)
 

@@ -59,8 +59,7 @@ def clock() -> Clock:
 
 @pytest.fixture(autouse=True)
 def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(snapshot_module, "FETCH_PAUSE_SECONDS", 0.001)
-    monkeypatch.setattr(snapshot_module, "LATE_FETCH_PAUSE_SECONDS", 3600)
+    monkeypatch.setattr(snapshot_module, "FETCH_PAUSES", (0.001, 0.001, 3600))
 
 
 @pytest.fixture
@@ -136,33 +135,48 @@ async def test_another_place_of_the_same_program_is_asked_instead(
     await see(keeper, lambda: get_canary(keeper) is ProgramState.LOADED)
 
 
-async def test_a_source_that_is_down_is_said_after_three_tries_and_refused_after_two_minutes(
+async def test_a_source_that_is_down_is_said_at_once_and_waited_for_without_an_end(
     keeper: RouteKeeper, world: World, remote: Remote, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(snapshot_module, "LATE_FETCH_PAUSE_SECONDS", 0.001)
+    monkeypatch.setattr(snapshot_module, "FETCH_PAUSES", (0.001,))
     remote.answers[URI] = SourceError("the server answers 503")
     split(world, 50)
+    await see(keeper, lambda: bool(keeper.get_reasons()))
+    clock.now += 3600
     await see(keeper, lambda: len(remote.asked) > 5)
     assert get_canary(keeper) is ProgramState.WAITING
     assert keeper.get_reasons()["rev1"] == ("the server answers 503",)
-    clock.now += 121
-    await see(keeper, lambda: get_canary(keeper) is ProgramState.DIGEST)
-    assert keeper.metrics.route_errors.labels("triage", "rev1", RouteError.FETCH)._value.get() == 2
+    assert keeper.metrics.route_errors.labels("triage", "rev1", RouteError.FETCH)._value.get() == 1
     remote.answers[URI] = world.slot_path(1).read_bytes()
     await see(keeper, lambda: get_canary(keeper) is ProgramState.LOADED)
     assert keeper.get_reasons() == {}
 
 
-async def test_after_three_tries_a_source_is_left_alone_for_a_while(
+async def test_a_place_that_was_refused_and_is_away_now_is_waited_for(
     keeper: RouteKeeper, world: World, remote: Remote, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(snapshot_module, "FETCH_PAUSE_SECONDS", 0)
+    monkeypatch.setattr(snapshot_module, "FETCH_PAUSES", (0.001,))
+    remote.answers[URI] = ForbiddenSourceError("no")
+    split(world, 50)
+    await see(keeper, lambda: get_canary(keeper) is ProgramState.DIGEST)
+    remote.answers[URI] = SourceError("the server answers 503")
+    await see(keeper, lambda: get_canary(keeper) is ProgramState.WAITING)
+    assert keeper.get_reasons()["rev1"] == ("the server answers 503",)
+
+
+async def test_a_source_that_stays_away_is_asked_at_the_given_distances_and_then_at_the_last(
+    keeper: RouteKeeper, world: World, remote: Remote, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(snapshot_module, "FETCH_PAUSES", (0, 0, 0.2))
     remote.answers[URI] = SourceError("the server answers 404")
     split(world, 50)
     await see(keeper, lambda: bool(keeper.get_reasons()))
     for _ in range(50):
         await asyncio.sleep(0)
     assert len(remote.asked) == 3
+    began = asyncio.get_running_loop().time()
+    await see(keeper, lambda: len(remote.asked) == 5)
+    assert asyncio.get_running_loop().time() - began > 0.2
 
 
 def refer(world: World, slot: int, sha256: str, uri: str = URI) -> None:
@@ -198,7 +212,7 @@ async def test_a_slot_that_still_refers_to_another_program_is_waited_for(
 async def test_a_corrected_reference_is_followed_without_a_new_table(
     keeper: RouteKeeper, world: World, remote: Remote, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(snapshot_module, "LATE_FETCH_PAUSE_SECONDS", 0.001)
+    monkeypatch.setattr(snapshot_module, "FETCH_PAUSES", (0.001,))
     remote.answers |= {URI: world.slot_path(1).read_bytes(), "s3://typo/p": ForbiddenSourceError("no")}
     refer(world, 1, world.shas[1], "s3://typo/p")
     world.split(50)
