@@ -64,9 +64,7 @@ def promoted(world: World, before: dict[str, int]) -> Rollout:
     return rollout
 
 
-def test_by_its_right_digest_it_is_promoted_through_10_and_50_to_100(
-    world: World, promoted: Rollout
-) -> None:
+def test_by_its_right_digest_it_is_promoted_through_10_and_50_to_100(world: World, promoted: Rollout) -> None:
     weights = [(entry.step, entry.weight) for entry in promoted.entries if entry.phase == "Stepping"]
     assert weights == [(1, 10), (2, 50)]
     for step, following in ((1, ("Stepping", 2)), (2, ("Promoting", 3))):

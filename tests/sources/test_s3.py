@@ -91,3 +91,21 @@ async def test_wrong_keys_are_an_error_that_shows_none(endpoint: None, fetcher: 
         await fetcher.fetch("s3://artifacts/triage/v2.json")
     assert "secret" not in str(caught.value)
     assert "Denied" in str(caught.value)
+
+
+async def test_a_store_that_is_away_is_said_to_be_away(
+    fetcher: Fetcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"https://127.0.0.1:{get_free_port()}")
+    mount_keys(fetcher.secret)
+    with pytest.raises(SourceError, match=r"s3://artifacts/triage/v2\.json: the store cannot be reached$"):
+        await fetcher.fetch("s3://artifacts/triage/v2.json")
+
+
+async def test_a_store_whose_authority_is_unknown_is_said_to_be_so(
+    endpoint: None, fetcher: Fetcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SSL_CERT_FILE")
+    mount_keys(fetcher.secret)
+    with pytest.raises(SourceError, match="certificate is not trusted"):
+        await fetcher.fetch("s3://artifacts/triage/v2.json")

@@ -83,8 +83,8 @@ class Fetcher:
             return bytes(data)
         except FileNotFoundError as exc:
             raise SourceError(f"{uri}: not found") from exc
-        except (BaseError, OSError, ValueError) as exc:  # their messages may hold signed URLs
-            raise SourceError(f"{uri}: {type(exc).__name__}") from exc
+        except (BaseError, OSError, ValueError) as exc:
+            raise SourceError(f"{uri}: {_describe_failure(exc)}") from exc
 
 
 def _build_store(uri: Uri, secret: Path, seconds: float) -> Any:
@@ -95,6 +95,14 @@ def _build_store(uri: Uri, secret: Path, seconds: float) -> Any:
         "retry_config": {"max_retries": 0, "retry_timeout": limit},
     }
     return S3Store(uri.host, **options) if uri.scheme is Scheme.S3 else GCSStore(uri.host, **options)
+
+
+def _describe_failure(error: Exception) -> str:
+    """What a person can act upon; the whole message may hold a signed URL and what the store answered."""
+    text = str(error)
+    if "InvalidCertificate" in text:
+        return "the store's certificate is not trusted (SSL_CERT_FILE names the authorities)"
+    return "the store cannot be reached" if "kind: Connect," in text else type(error).__name__
 
 
 async def _fetch_page(client: httpx.AsyncClient, uri: Uri, login: pull.Login | None) -> bytes:

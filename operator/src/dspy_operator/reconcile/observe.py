@@ -269,5 +269,7 @@ def _build_capacity(
         drifted=children.list_drifted(snapshot, stable, memory.settled, is_open=rollout is not None),
         leaving=children.list_leaving(snapshot, stable),
         denied=children.find_denial(snapshot, stable),
-        loads={revision: pods.build_load(given.reading, snapshot, revision, ready) for revision in programs},
+        loads={
+            r: pods.build_load(given.reading, snapshot, program, ready) for r, program in programs.items()
+        },
     )

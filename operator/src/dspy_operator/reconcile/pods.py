@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from dspy_operator.api.names import ANNOTATION_ROUTES_GENERATION, LABEL_WORKLOAD, ProgramState
+from dspy_operator.api.names import ANNOTATION_ROUTES_GENERATION, LABEL_WORKLOAD, ProgramState, short_digest
 from dspy_operator.api.reasons import Reason
 from dspy_operator.metrics.looks import find_confirmation
 from dspy_operator.metrics.readings import PodReading, Reading
@@ -33,6 +33,8 @@ _REFUSED = {
         "the module cannot be imported or built; see the pod's log",
     ),
 }
+
+_ELSEWHERE = "(spec.program.artifact.uri); its log says why"
 
 
 def is_ready(pod: Mapping[str, Any]) -> bool:
@@ -84,12 +86,14 @@ def build_confirmation(
 
 
 def build_load(
-    reading: Reading | Unmeasured | None, snapshot: Snapshot, revision: str, ready: frozenset[str]
+    reading: Reading | Unmeasured | None, snapshot: Snapshot, program: Program, ready: frozenset[str]
 ) -> Load:
     """What all ready pods, or while none is ready all pods, make of a program.
 
-    One pod that refuses it is enough to refuse it: all hold the same bytes.
+    One pod that refuses it is enough to refuse it: all hold the same bytes. One that waits for bytes that lie
+    elsewhere is enough to say so.
     """
+    revision = program.revision
     if not isinstance(reading, Reading):
         return Load()
     pods = reading.programs.get(_key(snapshot), {})
@@ -100,11 +104,21 @@ def build_load(
     for state, (reason, message) in _REFUSED.items():
         if state in states:
             return Load(LoadState.REFUSED, reason, f"Program of revision {revision}: {message}")
+    waiting = [name for name in sorted(ready or known) if _is_waiting(known.get(name), revision)]
+    if waiting and snapshot.artifact.uri and snapshot.artifact.digest == program.sha256:
+        message = (
+            f"Pod {waiting[0]} waits for the bytes of program {short_digest(program.sha256)} {_ELSEWHERE}"
+        )
+        return Load(LoadState.LOADING, Reason.WAITING_FOR_ARTIFACT, message)
     if not ready or not ready <= known.keys():
         return Load()
     if all(_has_loaded(known[name], revision) for name in ready):
         return Load(LoadState.LOADED)
     return Load(LoadState.LOADING)
+
+
+def _is_waiting(pod: PodReading | None, revision: str) -> bool:
+    return pod is not None and pod.states.get(revision) == ProgramState.WAITING
 
 
 def _has_loaded(pod: PodReading, revision: str) -> bool:

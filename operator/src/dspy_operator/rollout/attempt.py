@@ -45,7 +45,7 @@ def it_is_preparing(seen: Observation) -> Decision | None:
             Reason.PREPARING, message, rollout=build_next(seen, rollout, changed), notices=(notice,), wait=0
         )
     if not is_in_effect(seen) or not is_canary_ready(seen):
-        return Decision(Reason.PREPARING, describe_loading(seen), wait=REFRESH_WAIT)
+        return build_loading(seen)
     full = find_order(seen, Command.PROMOTE_FULL)
     is_gated = rollout.plan.gate_deadline is not None
     if rollout.fast or full or (rollout.plan.weights[0] >= FULL and not is_gated):
@@ -329,12 +329,18 @@ def _hold(seen: Observation) -> Decision:
     )
 
 
-def describe_loading(seen: Observation) -> str:
-    """What the canary's program still waits for."""
+def build_loading(seen: Observation) -> Decision:
+    """Nothing but saying what the canary's program still waits for."""
+    reason, message = _describe_loading(seen)
+    return Decision(reason, message, wait=REFRESH_WAIT)
+
+
+def _describe_loading(seen: Observation) -> tuple[Reason, str]:
     rollout = get_rollout(seen)
+    name = rollout.to.sha256[:12]
     if rollout.to.sha256 not in seen.capacity.available:
-        return f"The bytes of program {rollout.to.sha256[:12]} are gone: waiting for its ConfigMap"
+        return Reason.PREPARING, f"The bytes of program {name} are gone: waiting for its ConfigMap"
     load = seen.capacity.loads.get(rollout.to.revision)
     if load is None or load.state is LoadState.UNKNOWN:
-        return "Waiting to see in Prometheus whether the pods have loaded the program"
-    return f"The pods are loading program {rollout.to.sha256[:12]}"
+        return Reason.PREPARING, "Waiting to see in Prometheus whether the pods have loaded the program"
+    return load.reason, load.message or f"The pods are loading program {name}"

@@ -29,7 +29,7 @@ class LoadState(StrEnum):
 
 @dataclass(frozen=True)
 class Load:
-    """The state of one program over all ready pods; `reason` and `message` when refused."""
+    """The state of one program over all ready pods; `message` when it is refused, or its bytes are waited for."""
 
     state: LoadState = LoadState.UNKNOWN
     reason: Reason = Reason.PREPARING

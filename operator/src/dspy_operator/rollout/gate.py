@@ -9,12 +9,12 @@ from dspy_operator.api.names import Command
 from dspy_operator.api.reasons import Reason
 from dspy_operator.rollout import orders
 from dspy_operator.rollout.actions import Decision, Notice, RemoveGate, RunGate
-from dspy_operator.rollout.attempt import build_advance, describe_loading, is_in_effect
+from dspy_operator.rollout.attempt import build_advance, build_loading, is_in_effect
 from dspy_operator.rollout.capacity import ArtifactState, GateState
 from dspy_operator.rollout.ending import build_rejected, build_roll_back, get_rollout
 from dspy_operator.rollout.judging.wording import get_duration
 from dspy_operator.rollout.model import Observation, Phase, Program, Rollout, Target
-from dspy_operator.rollout.world import REFRESH_WAIT, build_copying, build_recording, is_canary_ready
+from dspy_operator.rollout.world import build_copying, build_recording, is_canary_ready
 
 TRY_AGAIN = 30.0
 """Seconds after a run without a verdict: a provider that is down is not hammered."""
@@ -50,7 +50,7 @@ def it_is_compared(seen: Observation) -> Decision | None:
     skip = [o for o in seen.orders if o.command in {Command.PROMOTE, Command.PROMOTE_FULL}]
     if skip or seen.gate.state is GateState.PASSED:
         if not is_in_effect(seen) or not is_canary_ready(seen):
-            return Decision(Reason.PREPARING, describe_loading(seen), wait=REFRESH_WAIT)
+            return build_loading(seen)
         full = any(order.command is Command.PROMOTE_FULL for order in skip)
         step = len(rollout.plan.weights) if full else 1
         return build_advance(seen, step, "The gate was skipped by a person" if skip else _quote(seen), skip)

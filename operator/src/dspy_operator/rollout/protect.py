@@ -116,4 +116,6 @@ def _describe_late(seen: Observation, rollout: Rollout) -> str:
         return f"No pod was ready {within}"
     if rollout.record.phase is Phase.PROMOTING:
         return f"Not every pod used the routing table with 100 % {within}"
-    return f"Not every pod had loaded program {rollout.to.sha256[:12]} {within}"
+    load = seen.capacity.loads.get(rollout.to.revision)
+    why = f": {load.message}" if load and load.message else ""
+    return f"Not every pod had loaded program {rollout.to.sha256[:12]} {within}{why}"

@@ -15,6 +15,7 @@ from dspy_operator.reconcile.pods import (
     is_ready,
     list_ready_pods,
 )
+from dspy_operator.reconcile.snapshot import Input
 from dspy_operator.rollout.capacity import LoadState
 from dspy_operator.rollout.model import Program, Share, Split, Table, Unmeasured
 
@@ -127,7 +128,7 @@ def test_a_new_process_tells_nobody_again_what_everybody_was_told() -> None:
 )
 def test_one_pod_that_refuses_a_program_refuses_it(state: str, reason: Reason) -> None:
     load = build_load(
-        read(one=build_reading(), two=build_reading(b=state)), build_snapshot(pods=PODS), "b", READY
+        read(one=build_reading(), two=build_reading(b=state)), build_snapshot(pods=PODS), CANARY, READY
     )
     assert (load.state, load.reason) == (LoadState.REFUSED, reason)
     assert "revision b" in load.message
@@ -137,7 +138,7 @@ def test_a_program_is_loaded_when_every_ready_pod_has_it() -> None:
     snapshot = build_snapshot(pods=PODS)
 
     def load(**pods: PodReading) -> LoadState:
-        return build_load(read(**pods), snapshot, "b", READY).state
+        return build_load(read(**pods), snapshot, CANARY, READY).state
 
     assert load(one=build_reading(), two=build_reading()) is LoadState.LOADED
     assert load(one=build_reading(), two=build_reading(b="loading")) is LoadState.LOADING
@@ -145,15 +146,46 @@ def test_a_program_is_loaded_when_every_ready_pod_has_it() -> None:
     assert load() is LoadState.UNKNOWN
 
 
+ELSEWHERE = Input(digest=CANARY.sha256, uri="s3://models/triage.json")
+
+
+@pytest.mark.parametrize("ready", [READY, frozenset()])
+def test_a_pod_that_waits_for_bytes_that_lie_elsewhere_is_told_of(ready: frozenset[str]) -> None:
+    reading = read(one=build_reading(b="loading"), two=build_reading(b="waiting"))
+    load = build_load(reading, build_snapshot(pods=PODS, artifact=ELSEWHERE), CANARY, ready)
+    assert (load.state, load.reason) == (LoadState.LOADING, Reason.WAITING_FOR_ARTIFACT)
+    assert load.message == (
+        "Pod two waits for the bytes of program bbbbbbbbbbbb (spec.program.artifact.uri); its log says why"
+    )
+
+
+@pytest.mark.parametrize(
+    ("artifact", "ready", "b"),
+    [
+        (Input(digest=CANARY.sha256, name="b", key="program.json"), READY, "waiting"),
+        (Input(digest="c" * 64, uri=ELSEWHERE.uri), READY, "waiting"),
+        (ELSEWHERE, READY, "loading"),
+        (ELSEWHERE, frozenset({"one"}), "waiting"),
+    ],
+)
+def test_pods_that_wait_for_a_volume_or_for_another_program_or_are_not_ready_are_not(
+    artifact: Input, ready: frozenset[str], b: str
+) -> None:
+    reading = read(one=build_reading(), two=build_reading(b=b))
+    load = build_load(reading, build_snapshot(pods=PODS, artifact=artifact), CANARY, ready)
+    assert (load.reason, load.message) == (Reason.PREPARING, "")
+    assert load.state is (LoadState.LOADING if ready == READY else LoadState.LOADED)
+
+
 def test_what_a_pod_said_that_is_gone_does_not_count() -> None:
     snapshot = build_snapshot(pods=PODS)
     reading = read(one=build_reading(), two=build_reading(), gone=build_reading(b="refused"))
-    assert build_load(reading, snapshot, "b", READY).state is LoadState.LOADED
+    assert build_load(reading, snapshot, CANARY, READY).state is LoadState.LOADED
 
 
 @pytest.mark.parametrize("reading", [None, AWAY])
 def test_nothing_is_known_while_prometheus_is_away(reading: Any) -> None:
-    assert build_load(reading, build_snapshot(pods=PODS), "b", READY).state is LoadState.UNKNOWN
+    assert build_load(reading, build_snapshot(pods=PODS), CANARY, READY).state is LoadState.UNKNOWN
 
 
 def test_ready_pods_are_those_of_the_workload() -> None:

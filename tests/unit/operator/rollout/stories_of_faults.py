@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 
+from tests.unit.operator.rollout.plans import build_plan
 from tests.unit.operator.rollout.telling import Teller
 
 from dspy_operator.api.names import Command
@@ -258,3 +259,25 @@ def the_artifact_is_deleted_before_it_was_copied(teller: Teller) -> None:
     teller.world.artifacts["b"] = ArtifactState.READY
     teller.say("it is back")
     teller.wait_for(Phase.STEPPING, 1)
+
+
+@story
+def where_the_program_lies_nobody_answers_for_a_while(teller: Teller) -> None:
+    teller.start()
+    teller.world.awaited.add("b" * 64)
+    teller.say("the store of programs is away")
+    teller.apply("b")
+    teller.wait(300)
+    teller.world.awaited.clear()
+    teller.say("it is back")
+    teller.wait_for(Phase.STEPPING, 1)
+
+
+@story
+def where_the_program_lies_nobody_answers_any_more(teller: Teller) -> None:
+    teller.world.plan = build_plan(ready_deadline=120)
+    teller.start()
+    teller.world.awaited.add("b" * 64)
+    teller.say("the store of programs is away")
+    teller.apply("b")
+    teller.wait_for_the_end()

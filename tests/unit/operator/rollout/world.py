@@ -105,6 +105,7 @@ class World:
     served: set[str] = field(default_factory=set)
     refused: dict[str, tuple[Reason, str]] = field(default_factory=dict)
     endless: set[str] = field(default_factory=set)
+    awaited: set[str] = field(default_factory=set)
     prometheus: bool = True
     has_reference: bool = True
     scores: dict[str, float] = field(default_factory=dict)
@@ -307,7 +308,7 @@ class World:
     def _is_loaded(self, program: Program) -> bool:
         slot = self.mounted.find_slot(program.revision) if self.mounted else None
         has_bytes = slot is not None and self.slots[slot] == program.sha256
-        return has_bytes and program.sha256 not in self.refused and program.sha256 not in self.endless
+        return has_bytes and program.sha256 not in {*self.refused, *self.endless, *self.awaited}
 
     def _build_load(self, program: Program) -> Load:
         if not self.prometheus or not self.count_ready():
@@ -315,6 +316,8 @@ class World:
         is_known = self.mounted is not None and self.mounted.find_slot(program.revision) is not None
         if program.sha256 in self.refused and is_known:
             return Load(LoadState.REFUSED, *self.refused[program.sha256])
+        if program.sha256 in self.awaited and is_known:
+            return Load(LoadState.LOADING, Reason.WAITING_FOR_ARTIFACT, "Pod one waits for its bytes")
         return Load(
             LoadState.LOADED if self._is_loaded(program) and self._is_reached() else LoadState.LOADING
         )
