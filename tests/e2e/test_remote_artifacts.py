@@ -11,6 +11,7 @@ from tests.e2e.harness.specs import build_story
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from tests.e2e.harness.api import Object
     from tests.e2e.harness.views import Deployment, Rollout
     from tests.e2e.harness.world import World
 
@@ -24,6 +25,10 @@ def before(world: World) -> dict[str, int]:
     world.wait_until_settled("v1")
     world.start_traffic()
     return world.get_identities()
+
+
+def get_name(pod: Object) -> str:
+    return str(pod["metadata"]["name"])
 
 
 def assert_only_stable_answers(world: World, name: str) -> None:
@@ -99,6 +104,9 @@ def test_while_the_store_is_away_a_condition_says_so_and_stable_serves(
     assert waiting.get("Stalled").status == "False"
     assert world.artifacts["v2-minus2"].version in waiting.message
     assert "uri" in waiting.message
+    named = next(name for name in map(get_name, world.list_pods()) if name in waiting.message)
+    told = world.api.ask(f"pods/{world.namespace}/{named}:8080", "/ready")
+    assert "the store cannot be reached" in str(told)
     world.traffic.mark("before the promotion is over")
     world.wait("answers", lambda _: world.traffic.get_stats()["windows"][-1]["answered"] > 100, 30)
     assert_only_stable_answers(world, "v2")

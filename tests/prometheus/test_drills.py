@@ -105,6 +105,11 @@ def send_bad_canary(scene: Scene) -> None:
     scene.world.split(10)
 
 
+def lose_mount(scene: Scene) -> None:
+    stable = scene.world.route(0, 90, "stable")
+    scene.world.write_table(stable, scene.world.route(1, 10, "canary", path="file:///gone/program.json"))
+
+
 def do_nothing(_: Scene) -> None:
     """The users do it."""
 
@@ -150,6 +155,9 @@ DRILLS = {
     ),
     "a canary is no program": Drill(
         "DspyProgramRefused", "Programs in the pods", {"state": "refused"}, send_bad_canary
+    ),
+    "where the programs lie is away": Drill(
+        "DspyProgramAwaited", "Programs in the pods", {"state": "waiting"}, lose_mount
     ),
 }
 
