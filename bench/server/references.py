@@ -46,4 +46,6 @@ if __name__ == "__main__":
         port=int(sys.argv[2]),
         access_log=False,
         log_level="warning",
+        loop="asyncio",  # what `pip install fastapi uvicorn` brings
+        http="h11",
     )

@@ -9,10 +9,13 @@ from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Final
 
-from fastapi import FastAPI, Request
+from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Route
 
 from dspy_server import admin, ask, contract, logs, oip, openapi, problems, readiness, stream
 from dspy_server.answers import build_json
@@ -33,58 +36,64 @@ _ASKING: Final = frozenset(INFERENCE_PATHS)
 TRACE_ID_HEADER: Final = "x-trace-id"
 
 Handler = Callable[[Request], Awaitable[Response]]
+_Endpoint = Callable[[Server, Request, Exchange], Awaitable[Response]]
 
 
-def build_app(server: Server) -> FastAPI:
+def build_app(server: Server) -> Starlette:
     """The application of port 8080."""
-    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
-
-    def add(
-        path: str, method: str, handler: Callable[[Server, Request, Exchange], Awaitable[Response]]
-    ) -> None:
-        app.add_route(path, _wrap(server, path, handler), methods=[method])
-
-    add(contract.PATH_ASK, "POST", ask.answer)
-    add(contract.PATH_STREAM, "POST", stream.answer)
-    add(contract.PATH_FEEDBACK, "POST", _feedback)
-    add(contract.PATH_HEALTH, "GET", _healthz)
-    add(contract.PATH_READY, "GET", _ready)
-    add(contract.PATH_VERSION, "GET", _version)
-    add(contract.PATH_V2_LIVE, "GET", oip.live)
-    add(contract.PATH_V2_READY, "GET", oip.ready)
-    add(contract.PATH_V2_MODEL, "GET", oip.describe)
-    add(contract.PATH_V2_INFER, "POST", oip.infer)
-    add(contract.PATH_OPENAPI, "GET", openapi.Document().answer)
-    add(contract.PATH_RELOAD, "POST", admin.reload)
-    app.add_exception_handler(HTTPException, _build_not_found(server))
-    if origins := server.config.serving.cors.allow_origins:
-        # Exact origins, and no credentials: the server knows no cookies, so a browser has none to send.
-        app.add_middleware(
-            CORSMiddleware,
-            allow_origins=origins,
-            allow_methods=["GET", "POST"],
-            allow_headers=["*"],
-            expose_headers=[problems.REQUEST_ID_HEADER, TRACE_ID_HEADER, "retry-after"],
-        )
-    return app
+    endpoints: list[tuple[str, str, _Endpoint]] = [
+        (contract.PATH_ASK, "POST", ask.answer),
+        (contract.PATH_STREAM, "POST", stream.answer),
+        (contract.PATH_FEEDBACK, "POST", _feedback),
+        (contract.PATH_HEALTH, "GET", _healthz),
+        (contract.PATH_READY, "GET", _ready),
+        (contract.PATH_VERSION, "GET", _version),
+        (contract.PATH_V2_LIVE, "GET", oip.live),
+        (contract.PATH_V2_READY, "GET", oip.ready),
+        (contract.PATH_V2_MODEL, "GET", oip.describe),
+        (contract.PATH_V2_INFER, "POST", oip.infer),
+        (contract.PATH_OPENAPI, "GET", openapi.Document().answer),
+        (contract.PATH_RELOAD, "POST", admin.reload),
+    ]
+    return Starlette(
+        routes=[
+            Route(path, _wrap(server, path, handle), methods=[method]) for path, method, handle in endpoints
+        ],
+        middleware=_list_middleware(server),
+        exception_handlers={HTTPException: _build_not_found(server)},
+    )
 
 
-def build_metrics_app(metrics: Metrics, *, has_exemplars: bool = False) -> FastAPI:
+def _list_middleware(server: Server) -> list[Middleware]:
+    """CORS, if any origin may ask: exact origins, and no credentials.
+
+    The server knows no cookies, so a browser has none to send.
+    """
+    origins = server.config.serving.cors.allow_origins
+    if not origins:
+        return []
+    cors = Middleware(
+        CORSMiddleware,
+        allow_origins=origins,
+        allow_methods=["GET", "POST"],
+        allow_headers=["*"],
+        expose_headers=[problems.REQUEST_ID_HEADER, TRACE_ID_HEADER, "retry-after"],
+    )
+    return [cors]
+
+
+def build_metrics_app(metrics: Metrics, *, has_exemplars: bool = False) -> Starlette:
     """The application of port 9090; with exemplars, a scraper that takes OpenMetrics gets them."""
-    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
 
     async def scrape(request: Request) -> Response:
         if has_exemplars and OPENMETRICS in request.headers.get("accept", ""):
             return Response(metrics.render_openmetrics(), headers={"content-type": OPENMETRICS_CONTENT_TYPE})
         return Response(metrics.render(), headers={"content-type": CONTENT_TYPE})
 
-    app.add_route(contract.PATH_METRICS, scrape, methods=["GET"])
-    return app
+    return Starlette(routes=[Route(contract.PATH_METRICS, scrape, methods=["GET"])])
 
 
-def _wrap(
-    server: Server, path: str, handler: Callable[[Server, Request, Exchange], Awaitable[Response]]
-) -> Handler:
+def _wrap(server: Server, path: str, handler: _Endpoint) -> Handler:
     """Give each request an id, each failure its problem, each answer its count."""
 
     async def handle(request: Request) -> Response:

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import uvicorn
 
-from dspy_server import compat, logs
+from dspy_server import compat, heads, logs
 from dspy_server.app import build_app, build_metrics_app
 from dspy_server.parts import FLUSH_SECONDS, Parts, build_parts
 from dspy_server.routes import Table
@@ -128,10 +128,12 @@ def _build_listener(app: Any, host: str, port: int, *, drain: float) -> _Listene
             host=host,
             port=port,
             backlog=BACKLOG,
+            http=heads.Protocol,
             lifespan="off",
             log_config=None,
             access_log=False,
             server_header=False,
+            proxy_headers=False,
             timeout_keep_alive=KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=int(drain) + 1,
             limit_concurrency=None,

@@ -5,21 +5,23 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import Any, TypeVar, TypeVarTuple
 
+import uvloop
+
 from dspy_server import compat
 
 _T = TypeVar("_T")
 _Args = TypeVarTuple("_Args")
 
 
-class ServingLoop(asyncio.SelectorEventLoop):
-    """asyncio's own, but for DSPy's short steps."""
+class ServingLoop(uvloop.Loop):
+    """uvloop's, but for DSPy's short steps."""
 
-    def run_in_executor(
+    def run_in_executor(  # type: ignore[override]  # a future, whatever uvloop's stub says
         self, executor: Executor | None, func: Callable[[*_Args], _T], *args: *_Args
     ) -> asyncio.Future[_T]:
         """Run `func` in a thread of `executor`, or right here."""
         if executor is not None or not compat.is_short(func):
-            return super().run_in_executor(executor, func, *args)
+            return super().run_in_executor(executor, func, *args)  # type: ignore[return-value]  # as above
         future: asyncio.Future[Any] = self.create_future()
         try:
             future.set_result(func(*args))

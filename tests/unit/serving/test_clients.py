@@ -12,6 +12,7 @@ from tests.unit.serving.harness import build_lm, run
 from tests.unit.serving.test_metrics import get, scrape
 from tests.unit.serving.worlds import World, until
 
+from dspy_server import heads
 from dspy_server.app import build_app
 from dspy_server.clients import ClientGoneError, cancelled_when_gone
 from dspy_server.server import Server
@@ -23,7 +24,14 @@ MODULES = {"with aforward": "Triage", "in a thread": "SyncTriage"}
 async def listen(server: Server) -> AsyncIterator[int]:
     """The application on a real socket; its port."""
     listener = uvicorn.Server(
-        uvicorn.Config(build_app(server), host="127.0.0.1", port=0, lifespan="off", log_config=None)
+        uvicorn.Config(
+            build_app(server),
+            host="127.0.0.1",
+            port=0,
+            http=heads.Protocol,
+            lifespan="off",
+            log_config=None,
+        )
     )
     task = asyncio.create_task(listener._serve())
     await until(lambda: listener.started)
