@@ -5,6 +5,7 @@ SIGTERM: `/ready` says 503, a pause until no Service sends any more, stop accept
 
 import asyncio
 import contextlib
+import gc
 import signal
 import socket
 from collections.abc import Callable, Iterator
@@ -26,6 +27,8 @@ BACKLOG: Final = 2048
 LINGER_SECONDS: Final = 0.5
 KEEP_ALIVE_SECONDS: Final = 75
 SWEEP_SECONDS: Final = 60.0
+COLLECT_AFTER: Final = 10_000
+"""New objects until the youngest are looked through: those of forty requests; Python's own 700 are those of three."""
 
 
 class _Listener(uvicorn.Server):
@@ -59,6 +62,7 @@ async def serve(settings: Settings, build_table: Callable[[int], Table] | None =
     parts = build_parts(settings)
     parts.server.build_table = build_table
     await compat.warm_up(parts.server.adapter)
+    freeze()
     ask, scrape = _build_listeners(parts.server, settings)
     background = [
         asyncio.create_task(_keep(parts.server.keeper, build_table), name="routes"),
@@ -77,6 +81,16 @@ async def serve(settings: Settings, build_table: Callable[[int], Table] | None =
     await parts.close()
     logs.get_logger().info("stopped")
     _raise_first(results)
+
+
+def freeze() -> None:
+    """Let the garbage collector forget what is here to stay, and look at the rest less often.
+
+    Looking through all modules took 60 ms each time, under load once a second. Programs come and go later.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(COLLECT_AFTER, 10, 10)
 
 
 def _raise_first(results: list[Any]) -> None:
