@@ -39,6 +39,20 @@ class OnMissing(StrEnum):
     SKIP = "Skip"
 
 
+class Router(StrEnum):
+    """What splits the traffic between pods of two workloads."""
+
+    GATEWAY = "Gateway"
+    REPLICAS = "Replicas"
+
+
+class Approximation(StrEnum):
+    """What happens if replica counts cannot come near the weight."""
+
+    REFUSE = "Refuse"
+    ALLOW = "Allow"
+
+
 class Approval(StrEnum):
     """Whether a person must open the gate of a step."""
 

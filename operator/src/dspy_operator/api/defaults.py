@@ -7,7 +7,15 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import Final, TypeVar
 
-from dspy_operator.api.choices import Approval, MetricType, Mode, OnDeadline, OnMissing
+from dspy_operator.api.choices import (
+    Approval,
+    Approximation,
+    MetricType,
+    Mode,
+    OnDeadline,
+    OnMissing,
+    Router,
+)
 from dspy_operator.api.metric import MetricSpec, ScoreChoice
 from dspy_operator.api.quantities import (
     format_percent,
@@ -19,17 +27,20 @@ from dspy_operator.api.quantities import (
 from dspy_operator.api.rollout import (
     FilledAnalysis,
     FilledMetric,
+    FilledPreview,
     FilledRegression,
     FilledStep,
     FilledStrategy,
+    FilledTraffic,
 )
-from dspy_operator.api.spec import DeploymentSpec
-from dspy_operator.api.strategy import Analysis, Canary, Step
+from dspy_operator.api.spec import DeploymentSpec, Traffic
+from dspy_operator.api.strategy import Analysis, BlueGreen, Canary, Step, Strategy
 
 INTERVAL: Final = parse_duration("30s")
 CONFIDENCE: Final = Decimal("0.95")
 BAKE: Final = parse_duration("30m")
 READY_DEADLINE: Final = parse_duration("10m")
+PREVIEW: Final = parse_duration("5m")
 LM_TIMEOUT: Final = parse_duration("30s")
 GATE_MAX_DROP: Final = parse_percent("2%")
 GATE_DEADLINE: Final = parse_duration("30m")
@@ -63,12 +74,29 @@ def strategy_with_defaults(spec: DeploymentSpec, *, feedback_scores: bool = Fals
 
     `feedback_scores`: whether stable had 20 feedback scores in 24 h, so that a default score metric has data.
     """
-    canary = _get_canary(spec)
+    chosen = _get_chosen(spec)
     return FilledStrategy(
         steps=list(steps_with_defaults(spec)),
         analysis=analysis_with_defaults(spec, feedback_scores=feedback_scores),
-        bake=_given(canary.bake, BAKE),
-        ready_deadline=_given(canary.ready_deadline, READY_DEADLINE),
+        bake=_given(chosen.bake, BAKE),
+        ready_deadline=_given(chosen.ready_deadline, READY_DEADLINE),
+        preview=_fill_preview(chosen) if isinstance(chosen, BlueGreen) else None,
+    )
+
+
+def _fill_preview(chosen: BlueGreen) -> FilledPreview:
+    return FilledPreview(
+        duration=_given(chosen.preview_duration, PREVIEW), auto_promote=chosen.auto_promote is not False
+    )
+
+
+def traffic_with_defaults(spec: DeploymentSpec) -> FilledTraffic:
+    """How a canary with pods of its own gets its share in an attempt that opens now."""
+    traffic = spec.traffic or Traffic()
+    return FilledTraffic(
+        router=Router.GATEWAY if traffic.gateway else Router.REPLICAS,
+        canary_replicas=traffic.canary_replicas,
+        approximation=traffic.approximation or Approximation.REFUSE,
     )
 
 
@@ -88,12 +116,15 @@ def regression_with_defaults(spec: DeploymentSpec) -> FilledRegression | None:
 
 def steps_with_defaults(spec: DeploymentSpec) -> tuple[FilledStep, ...]:
     """The steps; without a deadline a step gets max(24h, 2 x minDuration)."""
-    return tuple(_fill_step(step) for step in _get_canary(spec).steps or STEPS)
+    chosen = _get_chosen(spec)
+    if isinstance(chosen, BlueGreen):
+        return (_fill_step(STEPS[-1]),)
+    return tuple(_fill_step(step) for step in chosen.steps or STEPS)
 
 
 def analysis_with_defaults(spec: DeploymentSpec, *, feedback_scores: bool = False) -> FilledAnalysis:
     """The analysis; score is among the default metrics only if something scores answers."""
-    analysis = _get_canary(spec).analysis or Analysis()
+    analysis = _get_chosen(spec).analysis or Analysis()
     metrics = analysis.metrics or list_default_metrics(spec, feedback_scores=feedback_scores)
     return FilledAnalysis(
         interval=_given(analysis.interval, INTERVAL),
@@ -133,8 +164,9 @@ def revision_history_limit(spec: DeploymentSpec) -> int:
     return _given(spec.revision_history_limit, REVISION_HISTORY_LIMIT)
 
 
-def _get_canary(spec: DeploymentSpec) -> Canary:
-    return (spec.strategy.canary if spec.strategy else None) or Canary()
+def _get_chosen(spec: DeploymentSpec) -> Canary | BlueGreen:
+    strategy = spec.strategy or Strategy()
+    return strategy.blue_green or strategy.canary or Canary()
 
 
 def _fill_step(step: Step) -> FilledStep:

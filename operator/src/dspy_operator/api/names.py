@@ -40,11 +40,11 @@ MANAGED_SELECTOR: Final = f"{LABEL_MANAGED_BY}={MANAGED_BY}"
 ANNOTATION_RECORD: Final = f"{GROUP}/record"
 """On the routing table: `<rollout>/<decision number>` of the record that it carries out."""
 ANNOTATION_EPOCH: Final = f"{GROUP}/epoch"
-"""On the routing table, the slots, Deployments and the Lease: the epoch of the operator that wrote last."""
+"""On the routing table, the route, the slots and the Lease: the epoch of the operator that wrote last."""
 ANNOTATION_ROUTES_GENERATION: Final = f"{GROUP}/routes-generation"
 """On serving pods: changing it makes the kubelet refresh the mounted routing table at once."""
 ANNOTATION_REVISION: Final = f"{GROUP}/revision"
-"""On a slot: the revision whose program it holds."""
+"""On a slot: the revision whose program it holds. On the routing table: that of the canary, if there is one."""
 ANNOTATION_SHA256: Final = f"{GROUP}/sha256"
 """On a slot, a program copy, a source copy: the digest of what it holds."""
 ANNOTATION_APPLIED: Final = f"{GROUP}/applied"
@@ -87,6 +87,26 @@ def deployment_name(name: str, workload: str) -> str:
 
 def service_name(name: str) -> str:
     """The Service that clients call."""
+    return name
+
+
+def stable_service_name(name: str) -> str:
+    """Behind a gateway: the Service of stable's pods."""
+    return f"{name}-stable"
+
+
+def canary_service_name(name: str) -> str:
+    """Behind a gateway: the Service of the canary's own pods; of stable's while it has none."""
+    return f"{name}-canary"
+
+
+def preview_service_name(name: str) -> str:
+    """Blue-green with own pods: the Service of the pods on preview."""
+    return f"{name}-preview"
+
+
+def route_name(name: str) -> str:
+    """The HTTPRoute."""
     return name
 
 

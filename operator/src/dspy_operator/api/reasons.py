@@ -48,6 +48,8 @@ class Reason(StrEnum):
     NOT_READY = "NotReady"
     RECORD_LOST = "RecordLost"
     CANARY_DEAD = "CanaryDead"
+    GATEWAY_NOT_READY = "GatewayNotReady"
+    PREVIEWING = "Previewing"
     REGRESSION_FAILED = "RegressionFailed"
     REGRESSION_NO_VERDICT = "RegressionNoVerdict"
     REJECTED = "Rejected"

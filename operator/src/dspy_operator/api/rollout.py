@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, StringConstraints, ValidationError
 
-from dspy_operator.api.choices import Approval, Mode, OnDeadline, OnMissing
+from dspy_operator.api.choices import Approval, Approximation, Mode, OnDeadline, OnMissing, Router
 from dspy_operator.api.fields import (
     Attribute,
     Model,
@@ -68,6 +68,23 @@ class FilledAnalysis(Model):
     )
 
 
+class FilledPreview(Model):
+    """The preview of a blue-green attempt: at weight 0, before 100 % at once."""
+
+    duration: Duration = Field(description="Its length.")
+    auto_promote: bool = Field(description="false: then wait for the promote command.")
+
+
+class FilledTraffic(Model):
+    """How own pods of the canary get their share, with every default in place."""
+
+    router: Router = Field(description="Gateway: an HTTPRoute; Replicas: the numbers of pods.")
+    canary_replicas: int | None = Field(
+        None, ge=1, le=1000, description="Pods of the canary below 100 %. Default: what the weight asks for."
+    )
+    approximation: Approximation = Field(description="Refuse or Allow, where replica counts miss the weight.")
+
+
 class FilledStrategy(Model):
     """The strategy of one attempt with every default in place."""
 
@@ -80,6 +97,7 @@ class FilledStrategy(Model):
     analysis: FilledAnalysis = Field(description="What is measured and what decides.")
     bake: Duration = Field(description="Observed time at 100 %.")
     ready_deadline: Duration = Field(description="Time for the canary to become ready.")
+    preview: FilledPreview | None = Field(None, description="Blue-green: the preview. Default: none.")
 
 
 class FilledRegression(Regression):
@@ -103,6 +121,9 @@ class RolloutSpec(Model):
         None, description="Users, not requests, are split by this header."
     )
     strategy: FilledStrategy = Field(description="The strategy with every default in place.")
+    traffic: FilledTraffic | None = Field(
+        None, description="How own pods of the canary get their share. Default: it shares stable's pods."
+    )
     regression: FilledRegression | None = Field(
         None, description="The gate before any traffic with every default in place. Default: none."
     )

@@ -10,11 +10,13 @@ from pydantic import Field, StringConstraints, ValidationError
 
 from dspy_operator import errors
 from dspy_operator.api import names
+from dspy_operator.api.choices import Approximation
 from dspy_operator.api.fields import (
     Attribute,
     Header,
     KeyRef,
     Model,
+    Namespace,
     ObjectName,
     ObjectRef,
     Sha256,
@@ -37,13 +39,6 @@ class Isolation(StrEnum):
 
     AUTO = "Auto"
     POD = "Pod"
-
-
-class Approximation(StrEnum):
-    """What happens if replica counts cannot come near the weight."""
-
-    REFUSE = "Refuse"
-    ALLOW = "Allow"
 
 
 class Source(Model):
@@ -166,7 +161,11 @@ class Scoring(Model):
 class ParentRef(Model):
     """A Gateway."""
 
-    name: ObjectName = Field(description="Name of the Gateway, in the namespace of this resource.")
+    name: ObjectName = Field(description="Name of the Gateway.")
+    namespace: Namespace | None = Field(
+        None,
+        description="Its namespace; the Gateway itself says whose routes it takes. Default: that of this resource.",
+    )
     section_name: Annotated[str, StringConstraints(max_length=253)] | None = Field(
         None, description="Listener of the Gateway. Default: all."
     )

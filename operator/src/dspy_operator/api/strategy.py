@@ -141,6 +141,16 @@ class BlueGreen(Model):
     auto_promote: bool | None = Field(
         None, description="false: wait for the promote command after the preview. Default: true."
     )
+    analysis: Analysis | None = Field(None, description="What is measured and what decides in the bake.")
+    bake: Duration | None = Field(
+        None,
+        description="Observed time at 100 % during which the previous revision stays ready. Default: 30m.",
+    )
+    ready_deadline: Duration | None = Field(
+        None,
+        description="Time for the preview to become ready before it is given up. Default: 10m.",
+        json_schema_extra=rules(("duration(self) >= duration('1s')", "readyDeadline must be at least 1s")),
+    )
 
 
 class RollbackWindow(Model):

@@ -2,35 +2,24 @@
 
 from dspy_operator.api.choices import MetricType
 from dspy_operator.api.metric import MetricSpec
-from dspy_operator.api.spec import DeploymentSpec, Isolation, Traffic
-from dspy_operator.api.strategy import Canary, Strategy
+from dspy_operator.api.spec import DeploymentSpec
+from dspy_operator.api.strategy import BlueGreen, Canary, Strategy
 
 
 def list_unsupported(spec: DeploymentSpec) -> list[str]:
     """The paths of all fields in use that are not carried out yet, such as `spec.traffic.gateway`."""
-    return _list_in_traffic(spec.traffic or Traffic()) + _list_in_strategy(spec.strategy or Strategy())
+    strategy = spec.strategy or Strategy()
+    chosen = {"canary": strategy.canary, "blueGreen": strategy.blue_green}
+    return [path for name, one in chosen.items() if one for path in _list_in_analysis(name, one)]
 
 
-def _list_in_traffic(traffic: Traffic) -> list[str]:
-    found = []
-    if traffic.isolation is Isolation.POD:
-        found.append("spec.traffic.isolation")
-    if traffic.gateway is not None:
-        found.append("spec.traffic.gateway")
-    if traffic.canary_replicas is not None:
-        found.append("spec.traffic.canaryReplicas")
-    return found
-
-
-def _list_in_strategy(strategy: Strategy) -> list[str]:
-    found = []
-    if strategy.blue_green is not None:
-        found.append("spec.strategy.blueGreen")
-    analysis = (strategy.canary or Canary()).analysis
-    for index, metric in enumerate((analysis.metrics if analysis else None) or []):
-        if _is_cost_that_decides(metric):
-            found.append(f"spec.strategy.canary.analysis.metrics[{index}].dryRun")
-    return found
+def _list_in_analysis(name: str, chosen: Canary | BlueGreen) -> list[str]:
+    metrics = (chosen.analysis.metrics if chosen.analysis else None) or []
+    return [
+        f"spec.strategy.{name}.analysis.metrics[{index}].dryRun"
+        for index, metric in enumerate(metrics)
+        if _is_cost_that_decides(metric)
+    ]
 
 
 def _is_cost_that_decides(metric: MetricSpec) -> bool:

@@ -16,6 +16,8 @@ from dspy_operator.kube.resources import (
     DEPLOYMENTS,
     DSPYDEPLOYMENTS,
     DSPYROLLOUTS,
+    ENDPOINTSLICES,
+    HTTPROUTES,
     JOBS,
     PDBS,
     PODS,
@@ -23,7 +25,11 @@ from dspy_operator.kube.resources import (
     Resource,
 )
 
-CHILDREN: Final = (DSPYROLLOUTS, DEPLOYMENTS, CONFIGMAPS, CONTROLLERREVISIONS, SERVICES, PDBS, PODS, JOBS)
+CHILDREN: Final = (
+    *(DSPYROLLOUTS, DEPLOYMENTS, CONFIGMAPS, CONTROLLERREVISIONS, SERVICES, ENDPOINTSLICES, PDBS, PODS, JOBS),
+    HTTPROUTES,
+)
+"""The last only where somebody has installed the Gateway API before the operator started: else they are polled."""
 Note = Callable[[tuple[str, str], tuple[str, str] | None], None]
 
 

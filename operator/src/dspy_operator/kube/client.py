@@ -13,7 +13,7 @@ import aiohttp
 from kubernetes.aio.client import ApiClient, Configuration
 
 from dspy_operator.api.names import FIELD_MANAGER
-from dspy_operator.errors import LostAnswer, Transient
+from dspy_operator.errors import LostAnswer, Permanent, Transient
 from dspy_operator.kube.answers import error_of, parse_date, parse_object, parse_retry_after
 from dspy_operator.kube.login import load_configuration
 from dspy_operator.kube.ownership import find_joined_ownership
@@ -154,6 +154,18 @@ class Client:
             if not token:
                 return items
             query |= {"continue": token}
+
+    async def has_kind(self, resource: Resource, namespace: str) -> bool:
+        """Whether the API server knows the kind: those of others are there when somebody has installed them."""
+        try:
+            await self._get(
+                Call("list", resource, resource.path(namespace), {"limit": "1"}, accept=METADATA_LIST)
+            )
+        except Permanent as error:
+            if error.code == HTTPStatus.NOT_FOUND:
+                return False
+            raise
+        return True
 
     # --- writing -----------------------------------------------------------------------------------------
 

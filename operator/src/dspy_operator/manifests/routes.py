@@ -46,14 +46,26 @@ class Stamp:
     epoch: int = 0
 
 
-def build_routes(owner: Owner, table: Table, stamp: Stamp) -> Manifest:
-    """The ConfigMap with the table."""
-    annotations = {
+def build_routes(owner: Owner, table: Table, stamp: Stamp, canary: str = "") -> Manifest:
+    """The ConfigMap with the table; `canary` is the revision on trial, among those of other pods than stable's."""
+    annotations = build_stamp(stamp) | {names.ANNOTATION_REVISION: canary}
+    config_map = build_child(owner, CONFIG_MAP, names.routes_name(owner.name), annotations=annotations)
+    return config_map | {"data": {names.ROUTES_KEY: render_table(table)}}
+
+
+def build_stamp(stamp: Stamp) -> dict[str, str]:
+    """The annotations of whatever carries out a record."""
+    return {
         names.ANNOTATION_RECORD: f"{stamp.rollout}/{stamp.number}",
         names.ANNOTATION_EPOCH: str(stamp.epoch),
     }
-    config_map = build_child(owner, CONFIG_MAP, names.routes_name(owner.name), annotations=annotations)
-    return config_map | {"data": {names.ROUTES_KEY: render_table(table)}}
+
+
+def find_canary(config_map: Mapping[str, Any]) -> str | None:
+    """The revision on trial that the ConfigMap names, empty for none; None: written before it named any."""
+    annotations = config_map.get("metadata", {}).get("annotations") or {}
+    found = annotations.get(names.ANNOTATION_REVISION)
+    return found if isinstance(found, str) else None
 
 
 def render_table(table: Table) -> str:

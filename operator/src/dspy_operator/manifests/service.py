@@ -4,9 +4,9 @@ from dspy_operator.api import names
 from dspy_operator.manifests.owner import Manifest, Owner, build_child, build_selector
 
 
-def build_service(owner: Owner, workload: str | None = None) -> Manifest:
-    """The Service that clients call: the pods of one workload, or of all."""
-    service = build_child(owner, ("v1", "Service"), names.service_name(owner.name))
+def build_service(owner: Owner, name: str, workload: str | None) -> Manifest:
+    """A Service of the pods of one workload, or of all."""
+    service = build_child(owner, ("v1", "Service"), name)
     service["spec"] = {
         "type": "ClusterIP",
         "selector": build_selector(owner, workload),

@@ -129,9 +129,8 @@ def take_look(
 def find_confirmation(
     reading: Reading,
     key: ProgramKey,
-    ready_pods: frozenset[str],
+    ready_pods: Mapping[str, Iterable[str]],
     generation: int,
-    weighted_revisions: Iterable[str],
     *,
     stale_after: float = STALE,
 ) -> float | None:
@@ -140,16 +139,15 @@ def find_confirmation(
     Args:
         reading: gauges suffice.
         key: whose pods.
-        ready_pods: names of the pods that answer users; without one nothing is confirmed.
+        ready_pods: the pods that answer users, each with the revisions that must be loaded in it: those that live in it
+            and have a weight; without a pod nothing is confirmed.
         generation: of the table.
-        weighted_revisions: revisions that it gives a weight; each must be loaded in each pod.
         stale_after: seconds; a longer scrape interval than half of this needs a larger value.
     """
     pods = reading.programs.get(key, {})
-    revisions = list(weighted_revisions)
     times = [
         _confirmed_at(pods[name], generation, revisions, reading.t - stale_after) if name in pods else None
-        for name in ready_pods
+        for name, revisions in ready_pods.items()
     ]
     confirmed = [t for t in times if t is not None]
     return max(confirmed) if confirmed and len(confirmed) == len(times) else None
@@ -177,7 +175,7 @@ def list_les(limits: Iterable[LatencyLimits]) -> tuple[str, ...]:
     return (*(str(bound) for bound in sorted(bounds)), INFINITY)
 
 
-def _confirmed_at(pod: PodReading, generation: int, revisions: list[str], oldest: float) -> float | None:
+def _confirmed_at(pod: PodReading, generation: int, revisions: Iterable[str], oldest: float) -> float | None:
     current = pod.generation is not None and pod.generation >= generation
     fresh = pod.sampled_at is not None and pod.sampled_at >= oldest
     loaded = all(pod.loaded.get(revision) for revision in revisions)

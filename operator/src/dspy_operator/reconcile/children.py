@@ -4,25 +4,38 @@ Built from what stable's ControllerRevision says its pods run and from the rest 
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from dspy_operator.api import names
 from dspy_operator.api.defaults import lm_timeout
 from dspy_operator.api.quantities import parse_duration
 from dspy_operator.api.spec import DeploymentSpec
+from dspy_operator.manifests.drift import digest_manifest, is_covered
 from dspy_operator.manifests.owner import Manifest
 from dspy_operator.manifests.revisions import RevisionRecord
-from dspy_operator.manifests.service import build_budget, build_service
+from dspy_operator.manifests.service import build_budget
 from dspy_operator.manifests.slots import build_slot
 from dspy_operator.manifests.workload import Workload, build_deployment
-from dspy_operator.reconcile.drift import digest_manifest, is_covered
 from dspy_operator.reconcile.snapshot import Object, Snapshot
 from dspy_operator.rollout import revision
 from dspy_operator.rollout.model import Program
 from dspy_operator.traffic.table import Headers
 
 Settled = Mapping[str, tuple[int, str]]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """The children that depend on where traffic goes.
+
+    `pods`: what each Deployment runs, `workload` being what its pods are called, and how many of them. `services`: all
+    that there must be. `has_route`: whether an HTTPRoute is in use.
+    """
+
+    pods: tuple[tuple[RevisionRecord, int], ...] = ()
+    services: tuple[Manifest, ...] = ()
+    has_route: bool = False
 
 
 def find_image(snapshot: Snapshot, spec: DeploymentSpec, serving_image: str) -> str:
@@ -68,14 +81,14 @@ def list_leaving(snapshot: Snapshot, stable: Program | None) -> tuple[str, ...]:
     return tuple(sorted(workload for workload in workloads if workload != stable.workload))
 
 
-def find_denial(snapshot: Snapshot, stable: Program | None) -> str:
-    """Why the API server lets no pod of stable's workload be made (quota, limits, pod security), in its words.
+def find_denial(snapshot: Snapshot, program: Program | None) -> str:
+    """Why the API server lets no pod of a program's workload be made (quota, limits, pod security), in its words.
 
     The Deployment repeats what its ReplicaSets say of a pod that could not be created; empty when it can.
     """
-    if stable is None:
+    if program is None:
         return ""
-    live = snapshot.deployments.get(names.deployment_name(snapshot.owner.name, stable.workload)) or {}
+    live = snapshot.deployments.get(names.deployment_name(snapshot.owner.name, program.workload)) or {}
     conditions = (live.get("status") or {}).get("conditions") or []
     told = (c for c in conditions if c.get("type") == "ReplicaFailure" and c.get("status") == "True")
     return next((str(c.get("message") or c.get("reason") or "no reason given") for c in told), "")
@@ -87,14 +100,17 @@ def check_workload(snapshot: Snapshot, record: RevisionRecord) -> None:
     Raises:
         InvalidSpec: naming the field that forbids it.
     """
-    build_workload(snapshot, record)
+    _find_workload(snapshot, record)
 
 
-def build_workload(snapshot: Snapshot, record: RevisionRecord) -> Manifest:
-    """The Deployment of one workload, with the digest of what is applied (the number of pods apart).
+def build_workload(snapshot: Snapshot, record: RevisionRecord, replicas: int) -> Manifest:
+    """The Deployment of one workload, with the digest of what is applied (the number of pods apart)."""
+    manifest = _find_workload(snapshot, record)
+    return {**manifest, "spec": {**manifest["spec"], "replicas": replicas}}
 
-    Built once for a snapshot: stable and the spec's revision mostly have the same one, and every pass asks for both.
-    """
+
+def _find_workload(snapshot: Snapshot, record: RevisionRecord) -> Manifest:
+    """Built once for a snapshot: stable and the spec's revision mostly have the same one; every pass asks for both."""
     runs = replace(record, revision="", sha256="")
     for known, manifest in snapshot.workloads:
         if known == runs:
@@ -108,7 +124,6 @@ def _build_workload(snapshot: Snapshot, record: RevisionRecord) -> Manifest:
     manifest = build_deployment(describe_workload(snapshot, record))
     digest = digest_manifest(manifest)
     manifest["metadata"].setdefault("annotations", {})[names.ANNOTATION_APPLIED] = digest
-    manifest["spec"]["replicas"] = get_replicas(snapshot)
     return manifest
 
 
@@ -133,10 +148,33 @@ def describe_workload(snapshot: Snapshot, record: RevisionRecord) -> Workload:
     )
 
 
-def build_simple(snapshot: Snapshot) -> list[Manifest]:
-    """The Service, and the budget where one pod may be missed."""
-    wanted = [build_service(snapshot.owner)]
-    return [*wanted, build_budget(snapshot.owner)] if get_replicas(snapshot) > 1 else wanted
+def build_simple(snapshot: Snapshot, wanted: Wanted) -> list[Manifest]:
+    """The Services, and the budget where one pod may be missed."""
+    budgets = [build_budget(snapshot.owner)] if get_replicas(snapshot) > 1 else []
+    return [*wanted.services, *budgets]
+
+
+def find_simple(snapshot: Snapshot, manifest: Manifest) -> Object | None:
+    """The live Service or budget of that name."""
+    is_service = manifest["kind"] == "Service"
+    return snapshot.services.get(manifest["metadata"]["name"]) if is_service else snapshot.budget
+
+
+def is_simple_drifted(live: Object | None, manifest: Manifest) -> bool:
+    """Whether it must be written. A selector is compared whole: one label more is other pods."""
+    if not is_covered(live, manifest):
+        return True
+    is_service = manifest["kind"] == "Service"
+    return is_service and bool((live or {})["spec"].get("selector") != manifest["spec"]["selector"])
+
+
+def list_superfluous(snapshot: Snapshot, wanted: Wanted) -> list[Object]:
+    """What routed by an earlier spec or attempt; the route first, as it names the Services."""
+    kept = {service["metadata"]["name"] for service in wanted.services}
+    if not kept:
+        return []
+    route = [snapshot.route] if snapshot.route is not None and not wanted.has_route else []
+    return route or [live for name, live in snapshot.services.items() if name not in kept]
 
 
 def list_missing_slots(snapshot: Snapshot) -> list[int]:
@@ -165,29 +203,35 @@ def is_budget_superfluous(snapshot: Snapshot) -> bool:
     return snapshot.budget is not None and get_replicas(snapshot) <= 1
 
 
-def list_drifted(
-    snapshot: Snapshot, stable: Program | None, settled: Settled, *, is_open: bool
-) -> tuple[str, ...]:
+def list_drifted(snapshot: Snapshot, wanted: Wanted, settled: Settled, *, is_open: bool) -> tuple[str, ...]:
     """Children that are missing or are not as they should be, for people.
 
     While an attempt is open (`is_open`) a change of the spec that touches pods waits; an edit by hand is reverted.
     """
-    record = snapshot.revisions.get(stable.revision) if stable else None
-    if record is None or snapshot.parsed is None or snapshot.taken:
+    if not wanted.pods or snapshot.parsed is None or snapshot.taken:
         return ()
     drifted = [f"program slot {slot}" for slot in list_missing_slots(snapshot)]
-    if is_source_missing(snapshot, record):
+    if any(is_source_missing(snapshot, record) for record, _ in wanted.pods):
         drifted.append("the copy of the code")
-    live = {"Service": snapshot.service, "PodDisruptionBudget": snapshot.budget}
-    simple = [(wanted["kind"], wanted) for wanted in build_simple(snapshot)]
-    drifted += [kind for kind, wanted in simple if not is_covered(live[kind], wanted)]
+    simple = [
+        one for one in build_simple(snapshot, wanted) if is_simple_drifted(find_simple(snapshot, one), one)
+    ]
+    drifted += [_tell(snapshot, one) for one in simple]
+    drifted += [_tell(snapshot, live) for live in list_superfluous(snapshot, wanted)]
     if is_budget_superfluous(snapshot):
         drifted.append("PodDisruptionBudget")
-    workload = build_workload(snapshot, record)
-    found = snapshot.deployments.get(workload["metadata"]["name"])
-    if is_deployment_drifted(found, workload, settled, is_open=is_open):
-        drifted.append("Deployment")
+    for record, replicas in wanted.pods:
+        workload = build_workload(snapshot, record, replicas)
+        found = snapshot.deployments.get(workload["metadata"]["name"])
+        if is_deployment_drifted(found, workload, settled, is_open=is_open):
+            drifted.append("Deployment")
     return tuple(drifted)
+
+
+def _tell(snapshot: Snapshot, child: Manifest) -> str:
+    """The kind, and the name where there may be several."""
+    name = child["metadata"]["name"]
+    return str(child["kind"]) if name == snapshot.owner.name else f"{child['kind']} {name}"
 
 
 def is_deployment_drifted(live: Object | None, wanted: Manifest, settled: Settled, *, is_open: bool) -> bool:

@@ -15,6 +15,7 @@ from dspy_operator.kube.resources import (
     CONTROLLERREVISIONS,
     DEPLOYMENTS,
     DSPYROLLOUTS,
+    HTTPROUTES,
     JOBS,
     PDBS,
     PODS,
@@ -24,11 +25,10 @@ from dspy_operator.kube.resources import (
 from dspy_operator.manifests.archive import build_program_copy, build_source_copy
 from dspy_operator.manifests.owner import Manifest
 from dspy_operator.manifests.revisions import build_revision
-from dspy_operator.manifests.routes import Stamp
+from dspy_operator.manifests.routes import Stamp, build_stamp
 from dspy_operator.manifests.slots import Filling, build_slot
 from dspy_operator.metrics.readings import Reading
-from dspy_operator.reconcile import children, gates
-from dspy_operator.reconcile.drift import is_covered
+from dspy_operator.reconcile import children, gates, routing
 from dspy_operator.reconcile.memory import Given, Memory, get_version
 from dspy_operator.reconcile.observe import find_revision_record
 from dspy_operator.reconcile.opening import build_rollout
@@ -51,6 +51,7 @@ from dspy_operator.rollout.actions import (
     SetSplit,
 )
 from dspy_operator.rollout.model import Observation, Split
+from dspy_operator.rollout.world import find_stable
 from dspy_operator.traffic.table import AFTER_A_LOSS, build_table, read_headers
 
 
@@ -93,7 +94,7 @@ class Executor:
             case SetSplit():
                 stamp = Stamp(action.rollout, action.number, given.epoch)
                 generation = find_generation(seen, snapshot, memory, given) + 1
-                await self._write_table(action.split, generation, stamp, snapshot, memory, given)
+                await self._write_table(action.split, generation, stamp, seen, snapshot, memory, given)
             case RefreshPods():
                 await self._refresh_pods(snapshot, memory, given, seen.table.generation if seen.table else 0)
             case RepairChildren():
@@ -148,6 +149,7 @@ class Executor:
         split: Split,
         generation: int,
         stamp: Stamp,
+        seen: Observation,
         snapshot: Snapshot,
         memory: Memory,
         given: Given,
@@ -159,13 +161,27 @@ class Executor:
             CONFIGMAPS, build_table(snapshot.owner, split, generation, headers, stamp), snapshot.routes
         )
         memory.generation_floor = generation
+        await self._route(split, stamp, seen, snapshot, memory, given)
         await self._refresh_pods(snapshot, memory, given, generation)
+
+    async def _route(
+        self, split: Split, stamp: Stamp, seen: Observation, snapshot: Snapshot, memory: Memory, given: Given
+    ) -> None:
+        """What routes to own pods follows the table at once; a new epoch is stamped on it too."""
+        view = routing.build_view(snapshot, memory, seen.rollout, split, given.now)
+        router = routing.choose_router(snapshot, seen.rollout)
+        again = bool(seen.table and seen.table.epoch < given.epoch)
+        for manifest in router.list_writes(view, split, build_stamp(stamp), again=again):
+            if manifest["kind"] == "HTTPRoute":
+                await self._put(HTTPROUTES, manifest, snapshot.route)
+            else:
+                await self._put(SERVICES, manifest, snapshot.services.get(manifest["metadata"]["name"]))
 
     async def _restamp(self, seen: Observation, snapshot: Snapshot, memory: Memory, given: Given) -> None:
         if seen.table is None:
             return
         stamp = Stamp(seen.table.rollout, seen.table.number, given.epoch)
-        await self._write_table(seen.table.split, seen.table.generation, stamp, snapshot, memory, given)
+        await self._write_table(seen.table.split, seen.table.generation, stamp, seen, snapshot, memory, given)
 
     async def _refresh_pods(self, snapshot: Snapshot, memory: Memory, given: Given, generation: int) -> None:
         """Tell every pod; one that cannot be told is told again later."""
@@ -186,21 +202,25 @@ class Executor:
                 raise result
 
     async def _repair(self, seen: Observation, snapshot: Snapshot, memory: Memory, given: Given) -> None:
-        record = snapshot.revisions[seen.record.stable.revision] if seen.record.stable else None
-        if record is None:
-            return
+        split = seen.table.split if seen.table else None
+        view = routing.build_view(snapshot, memory, seen.rollout, split, given.now)
+        wanted = routing.build_wanted(snapshot, view, seen.rollout, find_stable(seen), split)
         for slot in children.list_missing_slots(snapshot):
             await self._create(CONFIGMAPS, children.build_empty_slot(snapshot, slot, given.epoch))
-        if children.is_source_missing(snapshot, record):
-            await self._create_source(record.source_digest, snapshot)
-        kinds = {"Service": (SERVICES, snapshot.service), "PodDisruptionBudget": (PDBS, snapshot.budget)}
-        for wanted in children.build_simple(snapshot):
-            resource, live = kinds[wanted["kind"]]
-            if not is_covered(live, wanted):
-                await self._put(resource, wanted, live)
+        for digest in {r.source_digest for r, _ in wanted.pods if children.is_source_missing(snapshot, r)}:
+            await self._create_source(digest, snapshot)
+        for simple in children.build_simple(snapshot, wanted):
+            live = children.find_simple(snapshot, simple)
+            if children.is_simple_drifted(live, simple):
+                await self._put(SERVICES if simple["kind"] == "Service" else PDBS, simple, live)
+        for extra in children.list_superfluous(snapshot, wanted):
+            await self._delete(SERVICES if extra["kind"] == "Service" else HTTPROUTES, extra)
         if children.is_budget_superfluous(snapshot) and snapshot.budget:
             await self._delete(PDBS, snapshot.budget)
-        await self._repair_deployment(children.build_workload(snapshot, record), seen, snapshot, memory)
+        for record, replicas in wanted.pods:
+            await self._repair_deployment(
+                children.build_workload(snapshot, record, replicas), seen, snapshot, memory
+            )
 
     async def _repair_deployment(
         self, wanted: Manifest, seen: Observation, snapshot: Snapshot, memory: Memory

@@ -76,6 +76,24 @@ class Refreshing:
 
 
 @dataclass
+class Lasting:
+    """For how long things have been seen as they are, by name; a restart begins anew, which only waits longer."""
+
+    seen: dict[str, tuple[object, float]] = field(default_factory=dict)
+
+    def measure(self, name: str, state: object, now: float) -> float:
+        """Seconds since `name` was first seen in this state; None forgets it."""
+        if state is None:
+            self.seen.pop(name, None)
+            return 0.0
+        known, since = self.seen.get(name, (None, now))
+        if known != state:
+            since = now
+            self.seen[name] = (state, since)
+        return now - since
+
+
+@dataclass
 class Memory:
     """One resource.
 
@@ -101,6 +119,8 @@ class Memory:
     judged_at: float = 0.0
     checkpoint_at: float = 0.0
     refreshing: Refreshing = field(default_factory=Refreshing)
+    lasting: Lasting = field(default_factory=Lasting)
+    routed_at: tuple[int, float | None] = (0, None)
     missing_since: float | None = None
     p95: Mapping[str, float] = field(default_factory=dict)
     sources: dict[str, str] = field(default_factory=dict)
@@ -111,6 +131,7 @@ class Memory:
     generation_floor: int = 0
     known: set[Version] = field(default_factory=set)
     """(uid, resourceVersion) of what the last pass has read or written: an event that tells of these tells nothing."""
+    """`routed_at`: (generation of a table, since when what routes follows it; None: not yet)."""
     settled: dict[str, tuple[int, str]] = field(default_factory=dict)
     """Deployments as the API server took them: (generation, what was applied); it writes some values its own way."""
 

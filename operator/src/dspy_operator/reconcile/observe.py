@@ -3,29 +3,41 @@
 Pure but for the memory that it is handed; `snapshot.py` reads the API server, `sampler.py` reads Prometheus.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 
 from dspy_operator.api import names
-from dspy_operator.api.defaults import rollback_window
+from dspy_operator.api.defaults import rollback_window, steps_with_defaults, traffic_with_defaults
 from dspy_operator.api.reasons import Reason
 from dspy_operator.api.rollout import DSPyRollout, parse_rollout
+from dspy_operator.api.spec import DeploymentSpec, Isolation
 from dspy_operator.api.strategy import OnNewRevision
 from dspy_operator.api.unsupported import list_unsupported
 from dspy_operator.errors import InvalidSpec
 from dspy_operator.manifests.revisions import RevisionRecord
-from dspy_operator.reconcile import children, gates, history, looks, pods
+from dspy_operator.reconcile import children, gates, history, looks, pods, routing
+from dspy_operator.reconcile.children import Wanted
 from dspy_operator.reconcile.commands import list_orders
 from dspy_operator.reconcile.memory import Given, Memory
 from dspy_operator.reconcile.snapshot import Snapshot
 from dspy_operator.rollout.analysis import Analysis
-from dspy_operator.rollout.capacity import ArtifactState, Capacity
-from dspy_operator.rollout.model import DeploymentRecord, Observation, Program, Refusal, Rollout, Target
-from dspy_operator.rollout.plan import build_plan
+from dspy_operator.rollout.capacity import ArtifactState, Capacity, Own
+from dspy_operator.rollout.model import (
+    DeploymentRecord,
+    Observation,
+    Program,
+    Refusal,
+    Rollout,
+    Table,
+    Target,
+)
+from dspy_operator.rollout.plan import build_plan, build_routing
 from dspy_operator.rollout.records import read_deployment_record, read_program, read_rollout_record
 from dspy_operator.rollout.revision import revision_hash, workload_hash
+from dspy_operator.rollout.sizing import describe_unreachable
 from dspy_operator.traffic.table import read_table
+from dspy_operator.traffic.view import Router, View
 
 MISSING_FOR = 120.0
 """Seconds for which a missing artifact is waited for without complaint: Argo CD applies resources together."""
@@ -41,16 +53,23 @@ def build_observation(snapshot: Snapshot, memory: Memory, given: Given) -> Obser
     past = history.build_history(snapshot, record, given.now)
     revisions = {revision: get_program(kept) for revision, kept in snapshot.revisions.items()}
     table = read_table(snapshot.routes, snapshot.owner, None if rollout else children.get_headers(snapshot))
-    stable = revisions.get(record.stable.revision) if record.stable else None
+    stable = _find_stable(record, revisions)
     target = _build_target(snapshot, memory, given, past.previous)
-    ready = pods.list_ready_pods(snapshot, stable)
-    confirmation = pods.build_confirmation(snapshot, memory, given, table, ready)
+    split = table.split if table else None
+    view = routing.build_view(snapshot, memory, rollout, split, given.now)
+    router = routing.choose_router(snapshot, rollout)
+    ready = pods.list_using_pods(snapshot, split, stable)
+    obstacle = router.find_obstacle(view, split) if split else None
+    confirmation = pods.build_confirmation(snapshot, memory, given, table, ready, obstacle)
+    if table and router.list_writes(view, table.split, {}):
+        table = replace(table, intact=False)
     return Observation(
         now=given.now,
         epoch=given.epoch,
         name=snapshot.owner.name,
         target=target,
         queue=_is_queueing(snapshot),
+        isolated=_is_isolated(snapshot),
         spec_paused=bool(snapshot.parsed and snapshot.parsed.spec.paused),
         record=record,
         rollout=rollout,
@@ -63,13 +82,34 @@ def build_observation(snapshot: Snapshot, memory: Memory, given: Given) -> Obser
         stock=history.build_stock(snapshot),
         table=table,
         confirmation=confirmation,
-        capacity=_build_capacity(snapshot, memory, given, stable, rollout, ready, target),
+        capacity=_build_capacity(
+            snapshot,
+            memory,
+            given,
+            stable,
+            rollout,
+            target,
+            routing.build_wanted(snapshot, view, rollout, stable, split),
+            _build_own(snapshot, router, view, rollout, table),
+        ),
         gate=gates.observe_gate(snapshot, record, rollout, _find_program(target)),
         orders=list_orders(snapshot.annotations, record, rollout),
-        judging=looks.build_judging(snapshot, memory, given.reading, rollout, table, ready),
+        judging=looks.build_judging(
+            snapshot, memory, given.reading, rollout, table, ready if table and table.intact else frozenset()
+        ),
         checkpoint_due=rollout is not None and given.now - memory.checkpoint_at >= given.checkpoint_interval,
         p95=memory.p95,
         prometheus_now=given.prometheus_now,
+    )
+
+
+def _find_stable(record: DeploymentRecord, revisions: Mapping[str, Program]) -> Program | None:
+    """Stable by its ControllerRevision, in the pods that it lives in."""
+    found = revisions.get(record.stable.revision) if record.stable else None
+    return (
+        replace(found, workload=record.stable.workload)
+        if found and record.stable and record.stable.workload
+        else found
     )
 
 
@@ -169,6 +209,11 @@ def _is_queueing(snapshot: Snapshot) -> bool:
     return bool(strategy and strategy.on_new_revision is OnNewRevision.QUEUE)
 
 
+def _is_isolated(snapshot: Snapshot) -> bool:
+    traffic = snapshot.parsed.spec.traffic if snapshot.parsed else None
+    return bool(traffic and traffic.isolation is Isolation.POD)
+
+
 def _build_target(
     snapshot: Snapshot, memory: Memory, given: Given, previous: tuple[str, ...]
 ) -> Target | Refusal:
@@ -192,7 +237,20 @@ def _build_target(
         )
     memory.missing_since = None
     in_window = program.revision in previous[: rollback_window(spec)]
-    return Target(program, state, message, in_window=in_window, is_gated=gates.is_first_gated(snapshot))
+    return Target(
+        program,
+        state,
+        message,
+        in_window=in_window,
+        is_gated=gates.is_first_gated(snapshot),
+        unreachable=_describe_unreachable(spec),
+    )
+
+
+def _describe_unreachable(spec: DeploymentSpec) -> str:
+    """Of a canary with its own pods: which of its weights their numbers cannot come near."""
+    weights = [step.weight for step in steps_with_defaults(spec)]
+    return describe_unreachable(spec.replicas, weights, build_routing(traffic_with_defaults(spec)))
 
 
 def _find_program(target: Target | Refusal) -> Program | None:
@@ -216,11 +274,9 @@ def _find_refusal(snapshot: Snapshot, given: Given) -> Refusal | None:
             f"{', '.join(snapshot.taken)} exists and does not belong to this resource: rename one of them"
         )
         return Refusal(Reason.NAME_TAKEN, message)
-    unsupported = list_unsupported(snapshot.parsed.spec)
-    if unsupported:
-        return Refusal(
-            Reason.INVALID_SPEC, f"{', '.join(unsupported)}: not supported by this version; remove it"
-        )
+    undoable = _find_undoable(snapshot, snapshot.parsed.spec)
+    if undoable:
+        return Refusal(Reason.INVALID_SPEC, undoable)
     if snapshot.source.digest is None:
         return None
     try:
@@ -228,6 +284,16 @@ def _find_refusal(snapshot: Snapshot, given: Given) -> Refusal | None:
     except InvalidSpec as error:
         return Refusal(Reason.INVALID_SPEC, str(error))
     return None
+
+
+def _find_undoable(snapshot: Snapshot, spec: DeploymentSpec) -> str:
+    """What of the spec this version, or this cluster, cannot do; empty for nothing."""
+    unsupported = list_unsupported(spec)
+    if unsupported:
+        return f"{', '.join(unsupported)}: not supported by this version; remove it"
+    if not snapshot.has_gateway_api:
+        return "spec.traffic.gateway: the cluster has no HTTPRoutes; install the Gateway API, or remove the field"
+    return ""
 
 
 def _get_artifact_state(snapshot: Snapshot, program: Program) -> tuple[ArtifactState, str]:
@@ -246,30 +312,54 @@ def _get_artifact_state(snapshot: Snapshot, program: Program) -> tuple[ArtifactS
     return ArtifactState.MISMATCH, message
 
 
+def _build_own(
+    snapshot: Snapshot, router: Router, view: View, rollout: Rollout | None, table: Table | None
+) -> Own:
+    """The pods of a canary that has its own; none can be reached before the table names it."""
+    if rollout is None or not rollout.has_own_pods:
+        return Own()
+    named = table is not None and table.split.canary is not None and table.split.canary.program == rollout.to
+    reachable, message = router.count_reachable(view, table.split) if table and named else (0, "")
+    return Own(
+        ready=len(pods.list_ready_pods(snapshot, rollout.to)),
+        reachable=reachable,
+        denied=children.find_denial(snapshot, rollout.to),
+        message=pods.find_waiting(snapshot, rollout.to) or message,
+    )
+
+
 def _build_capacity(
     snapshot: Snapshot,
     memory: Memory,
     given: Given,
     stable: Program | None,
     rollout: Rollout | None,
-    ready: frozenset[str],
     target: Target | Refusal,
+    wanted: Wanted,
+    own: Own,
 ) -> Capacity:
     archived = frozenset(children.list_archived(snapshot))
+    ready = len(pods.list_ready_pods(snapshot, stable))
     offered = {snapshot.artifact.digest} if snapshot.artifact.digest else set()
     programs = {p.revision: p for p in (stable, rollout.to if rollout else None) if p}
+    homes = {rollout.to.revision: rollout.to} if rollout and rollout.has_own_pods else {}
     if isinstance(target, Target):
         programs.setdefault(target.program.revision, target.program)
     return Capacity(
-        ready_pods=len(ready),
+        ready_pods=ready,
         desired_pods=children.get_replicas(snapshot),
         slots=snapshot.slots,
         archived=archived,
         available=archived | offered | frozenset(filter(None, snapshot.slots)),
-        drifted=children.list_drifted(snapshot, stable, memory.settled, is_open=rollout is not None),
+        drifted=children.list_drifted(snapshot, wanted, memory.settled, is_open=rollout is not None),
         leaving=children.list_leaving(snapshot, stable),
         denied=children.find_denial(snapshot, stable),
+        own=own,
+        down_for=memory.lasting.measure("down", None if ready else True, given.now),
         loads={
-            r: pods.build_load(given.reading, snapshot, program, ready) for r, program in programs.items()
+            revision: pods.build_load(
+                given.reading, snapshot, program, pods.list_ready_pods(snapshot, homes.get(revision, stable))
+            )
+            for revision, program in programs.items()
         },
     )

@@ -3,7 +3,12 @@
 from collections.abc import Awaitable, Callable
 
 from dspy_operator.api import names
-from dspy_operator.api.defaults import has_score_source, regression_with_defaults, strategy_with_defaults
+from dspy_operator.api.defaults import (
+    has_score_source,
+    regression_with_defaults,
+    strategy_with_defaults,
+    traffic_with_defaults,
+)
 from dspy_operator.api.rollout import RolloutSpec
 from dspy_operator.api.spec import DeploymentSpec
 from dspy_operator.errors import Conflict
@@ -36,6 +41,8 @@ async def build_rollout(
         "userHeader": _get_user_header(spec),
         "strategy": strategy_with_defaults(spec, feedback_scores=feedback).to_wire(),
     }
+    if action.to.workload != action.origin.workload:
+        rollout["spec"]["traffic"] = traffic_with_defaults(spec).to_wire()
     gate = regression_with_defaults(spec)
     if gate is not None:
         rollout["spec"]["regression"] = gate.to_wire()
@@ -47,9 +54,11 @@ def is_as_asked(frozen: RolloutSpec, spec: DeploymentSpec) -> bool:
     strategies = [strategy_with_defaults(spec, feedback_scores=feedback) for feedback in (False, True)]
     same_header = (frozen.user_header or "") == _get_user_header(spec)
     same_gate = frozen.regression == regression_with_defaults(spec)
+    same_traffic = frozen.traffic in {None, traffic_with_defaults(spec)}
     return (
         same_header
         and same_gate
+        and same_traffic
         and frozen.strategy.to_wire() in [strategy.to_wire() for strategy in strategies]
     )
 

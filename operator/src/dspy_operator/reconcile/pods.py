@@ -10,8 +10,10 @@ from dspy_operator.metrics.readings import PodReading, Reading
 from dspy_operator.reconcile.memory import Given, Memory
 from dspy_operator.reconcile.snapshot import Snapshot
 from dspy_operator.rollout.capacity import Load, LoadState
-from dspy_operator.rollout.model import Confirmation, Program, Table, Unmeasured
+from dspy_operator.rollout.model import Confirmation, Program, Split, Table, Unmeasured
+from dspy_operator.traffic.view import Obstacle, is_ready
 
+_LONGEST = 200
 PRESUMED_AFTER = 120.0
 """Seconds after the pods were told: a kubelet refreshes a mounted ConfigMap in about 90 s by itself."""
 
@@ -37,12 +39,6 @@ _REFUSED = {
 _ELSEWHERE = "(spec.program.artifact.uri); its log says why"
 
 
-def is_ready(pod: Mapping[str, Any]) -> bool:
-    """Whether a live pod answers users."""
-    conditions = (pod.get("status") or {}).get("conditions") or ()
-    return any(c.get("type") == "Ready" and c.get("status") == "True" for c in conditions)
-
-
 def list_ready_pods(snapshot: Snapshot, program: Program | None) -> frozenset[str]:
     """Names of the ready pods of a program's workload."""
     if program is None:
@@ -55,24 +51,30 @@ def list_pods(snapshot: Snapshot, program: Program) -> list[Mapping[str, Any]]:
     return [pod for pod in snapshot.pods if pod["metadata"]["labels"].get(LABEL_WORKLOAD) == program.workload]
 
 
+def list_using_pods(snapshot: Snapshot, split: Split | None, stable: Program | None) -> frozenset[str]:
+    """Ready pods that answer users: stable's, and those of a canary's own that has any weight."""
+    ready = list_ready_pods(snapshot, stable)
+    canary = split.canary if split else None
+    return ready | list_ready_pods(snapshot, canary.program) if canary and canary.weight else ready
+
+
 def build_confirmation(
     snapshot: Snapshot,
     memory: Memory,
     given: Given,
     table: Table | None,
     ready: frozenset[str],
+    obstacle: Obstacle | None = None,
 ) -> Confirmation:
-    """How far the table has reached the pods."""
+    """How far the table has reached the pods that use it (`ready`), and what routes to them."""
     reading, now = given.reading, given.now
     if table is None:
         return Confirmation()
-    weighted = [
-        share.program.revision for share in (table.split.stable, table.split.canary) if share and share.weight
-    ]
     at = None
     if isinstance(reading, Reading):
+        needs = {name: _list_needed(snapshot, name, table.split) for name in ready}
         at = find_confirmation(
-            reading, _key(snapshot), ready, table.generation, weighted, stale_after=given.stale_after
+            reading, _key(snapshot), needs, table.generation, stale_after=given.stale_after
         )
     told = [_is_told(pod, table.generation) for pod in snapshot.pods]
     refreshing = memory.refreshing
@@ -82,7 +84,50 @@ def build_confirmation(
     since = refreshing.since if refreshing.generation == table.generation else now
     presumed = at is None and blind and bool(ready) and all(told) and now - since >= PRESUMED_AFTER
     refreshed = at is not None or (all(told) and not refreshing.is_due(table.generation, now))
-    return Confirmation(at=at, presumed=presumed, refreshed=refreshed or not snapshot.pods)
+    routed = _find_routed(memory, given, table, obstacle)
+    return Confirmation(
+        at=max(at, routed) if at is not None and routed is not None else None,
+        presumed=presumed and obstacle is None,
+        refreshed=refreshed or not snapshot.pods,
+        message=obstacle.message if obstacle else "",
+        is_settling=obstacle is not None and obstacle.is_settling,
+    )
+
+
+def _find_routed(memory: Memory, given: Given, table: Table, obstacle: Obstacle | None) -> float | None:
+    """Since when what routes is known to follow this table, by Prometheus' clock; None: it does not yet.
+
+    Shared pods are routed to as ever: 0, and the pods alone say when.
+    """
+    if obstacle is not None:
+        memory.routed_at = (table.generation, None)
+        return None
+    generation, since = memory.routed_at
+    if generation != table.generation:
+        return 0.0
+    if since is None:
+        memory.routed_at = (generation, given.prometheus_now)
+    return memory.routed_at[1]
+
+
+def _list_needed(snapshot: Snapshot, pod: str, split: Split) -> list[str]:
+    """Revisions with weight that a pod must have loaded: those that live in it."""
+    labels = next(p["metadata"]["labels"] for p in snapshot.pods if p["metadata"]["name"] == pod)
+    return [
+        share.program.revision
+        for share in (split.stable, split.canary)
+        if share and share.weight and share.program.workload == labels.get(LABEL_WORKLOAD)
+    ]
+
+
+def find_waiting(snapshot: Snapshot, program: Program) -> str:
+    """What the first pod of a program that is not ready waits for, in the kubelet's words; empty if it says nothing."""
+    for pod in sorted(list_pods(snapshot, program), key=lambda pod: str(pod["metadata"]["name"])):
+        waiting = pod["status"].get("waiting")
+        if waiting and not is_ready(pod):
+            told = str(waiting.get("message") or "")[:_LONGEST]
+            return f"pod {pod['metadata']['name']}: {waiting.get('reason')}" + (told and f": {told}")
+    return ""
 
 
 def build_load(

@@ -8,13 +8,13 @@ from dspy_operator.kube.client import Client
 from dspy_operator.kube.resources import DSPYDEPLOYMENTS, DSPYROLLOUTS, Resource
 from dspy_operator.manifests.owner import build_selector_text
 from dspy_operator.reconcile.memory import Given, Memory, get_version
-from dspy_operator.reconcile.pods import is_ready
 from dspy_operator.reconcile.snapshot import Object, Snapshot
 from dspy_operator.rollout.actions import Decision
 from dspy_operator.rollout.clock import format_time
 from dspy_operator.rollout.model import Observation, RolloutRecord
 from dspy_operator.rollout.records import build_deployment_record, build_rollout_record
 from dspy_operator.rollout.status import Face, Telemetry, build_canary_display, build_display, build_evidence
+from dspy_operator.traffic.view import is_ready
 
 Wire = dict[str, Any]
 

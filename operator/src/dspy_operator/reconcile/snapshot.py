@@ -19,6 +19,8 @@ from dspy_operator.kube.resources import (
     DEPLOYMENTS,
     DSPYDEPLOYMENTS,
     DSPYROLLOUTS,
+    ENDPOINTSLICES,
+    HTTPROUTES,
     JOBS,
     PDBS,
     PODS,
@@ -54,8 +56,9 @@ class Snapshot:
 
     `parsed` is None and `invalid` says why where the resource cannot be read. `taken` names objects with a child's name
     that are not ours. `jobs` and `gate_pods` are those of the regression gate, `examples` its set. `slots` are the
-    digests of the bytes in the program slots. `workloads` are the Deployments that were built of it so far, for nobody
-    to change.
+    digests of the bytes in the program slots. `services` are ours by name; `slices`, their EndpointSlices, and `route`,
+    the HTTPRoute, are read where own pods or a gateway are in use; `has_gateway_api`: whether the cluster knows it.
+    `workloads` are the Deployments that were built of it so far, for nobody to change.
     """
 
     owner: Owner
@@ -66,7 +69,10 @@ class Snapshot:
     routes: Object | None = None
     config_maps: Mapping[str, Object] = field(default_factory=dict)
     deployments: Mapping[str, Object] = field(default_factory=dict)
-    service: Object | None = None
+    services: Mapping[str, Object] = field(default_factory=dict)
+    slices: tuple[Object, ...] = ()
+    route: Object | None = None
+    has_gateway_api: bool = True
     budget: Object | None = None
     pods: tuple[Object, ...] = ()
     revisions: Mapping[str, RevisionRecord] = field(default_factory=dict)
@@ -89,8 +95,10 @@ class Snapshot:
 
 def list_objects(snapshot: Snapshot) -> list[Object]:
     """Every object of ours that the snapshot holds."""
-    single = (snapshot.deployment, snapshot.rollout, snapshot.routes, snapshot.service, snapshot.budget)
+    single = (snapshot.deployment, snapshot.rollout, snapshot.routes, snapshot.route, snapshot.budget)
     listed = (
+        *snapshot.services.values(),
+        *snapshot.slices,
         *snapshot.config_maps.values(),
         *snapshot.revision_objects.values(),
         *snapshot.deployments.values(),
@@ -124,7 +132,23 @@ class Reader:
         seen = Snapshot(owner, deployment, parsed, invalid, rollout, routes)
         labels = ",".join(f"{key}={value}" for key, value in build_labels(owner).items())
         seen = await self._read_inputs(await self._read_children(seen, labels), labels)
-        return await self._read_gate(seen, labels)
+        return await self._read_gate(await self._read_routing(seen, labels), labels)
+
+    async def _read_routing(self, seen: Snapshot, labels: str) -> Snapshot:
+        """What routes between pods of different workloads, where there are any, or where a gateway is in use."""
+        spec = seen.deployment["spec"]
+        asks = bool((spec.get("traffic") or {}).get("gateway"))
+        routed = asks or names.stable_service_name(seen.owner.name) in seen.services
+        if not routed and len(seen.deployments) < _SEVERAL and not _has_own_pods(seen.rollout):
+            return seen
+        namespace, name = seen.owner.namespace, seen.owner.name
+        slices = await self._client.list_(ENDPOINTSLICES, namespace, labels=labels)
+        route = await self._client.find(HTTPROUTES, namespace, names.route_name(name)) if routed else None
+        knows = route is not None or not asks or await self._client.has_kind(HTTPROUTES, namespace)
+        if route is not None and not is_owned(route, seen.owner):
+            taken = (*seen.taken, f"{route['kind']} {route['metadata']['name']}")
+            return replace(seen, slices=tuple(slices), taken=taken)
+        return replace(seen, slices=tuple(slices), route=route, has_gateway_api=knows)
 
     async def _read_gate(self, seen: Snapshot, labels: str) -> Snapshot:
         """The Jobs of the regression gate, where the spec or the attempt has one."""
@@ -153,21 +177,24 @@ class Reader:
     async def _read_children(self, seen: Snapshot, labels: str) -> Snapshot:
         client, owner = self._client, seen.owner
         pods_labels = f"{labels},{names.LABEL_COMPONENT}={names.COMPONENT_SERVER}"
-        maps, deployments, service, budget, pods = await asyncio.gather(
+        maps, deployments, services, budget, pods = await asyncio.gather(
             client.list_(CONFIGMAPS, owner.namespace, labels=labels, metadata_only=True),
             client.list_(DEPLOYMENTS, owner.namespace, labels=labels),
-            client.find(SERVICES, owner.namespace, names.service_name(owner.name)),
+            client.list_(SERVICES, owner.namespace, labels=labels),
             client.find(PDBS, owner.namespace, names.budget_name(owner.name)),
             client.list_(PODS, owner.namespace, labels=pods_labels),
         )
         owned = {m["metadata"]["name"]: m for m in maps if is_owned(m, owner)}
+        ours = {one["metadata"]["name"]: one for one in services if is_owned(one, owner)}
+        name = names.service_name(owner.name)
+        service = ours.get(name) or await client.find(SERVICES, owner.namespace, name)
         loose = [obj for obj in (service, budget, seen.routes) if obj and not is_owned(obj, owner)]
         return replace(
             seen,
             routes=seen.routes if seen.routes and is_owned(seen.routes, owner) else None,
             config_maps=owned,
             deployments={d["metadata"]["name"]: d for d in deployments if is_owned(d, owner)},
-            service=service,
+            services=ours | ({name: service} if service and is_owned(service, owner) else {}),
             budget=budget,
             pods=tuple(_slim_pod(pod) for pod in pods if not pod["metadata"].get("deletionTimestamp")),
             slots=await self._read_slots(owner, owned, seen.parsed),
@@ -241,9 +268,22 @@ class Reader:
 
 
 def _slim_pod(pod: Object) -> Object:
-    """What is asked of a pod: who it is, its annotations and its conditions."""
-    conditions = (pod.get("status") or {}).get("conditions") or []
-    return {"metadata": pod["metadata"], "status": {"conditions": conditions}}
+    """What is asked of a pod: who it is, its annotations, its conditions and what its containers wait for."""
+    status = pod.get("status") or {}
+    states = [one.get("state") or {} for one in status.get("containerStatuses") or ()]
+    waiting = next((state["waiting"] for state in states if state.get("waiting")), None)
+    slim = {"conditions": status.get("conditions") or []} | ({"waiting": waiting} if waiting else {})
+    return {"metadata": pod["metadata"], "status": slim}
+
+
+def _has_own_pods(rollout: Object | None) -> bool:
+    """Whether the open attempt's canary has pods of its own."""
+    spec = (rollout or {}).get("spec") or {}
+    sides = [(spec.get(side) or {}).get("workload") for side in ("from", "to")]
+    return sides[0] != sides[1]
+
+
+_SEVERAL = 2
 
 
 def _parse(deployment: Object) -> tuple[DSPyDeployment | None, InvalidSpec | None]:

@@ -15,7 +15,14 @@ from dspy_operator.rollout.judging.wording import get_duration
 from dspy_operator.rollout.model import Observation, Order, Phase, Refusal, Rollout, RolloutRecord, Unmeasured
 from dspy_operator.rollout.noticing import note_trouble
 from dspy_operator.rollout.orders import build_handled, find_order, is_held_by_a_person
-from dspy_operator.rollout.world import REFRESH_WAIT, find_wanted_split, get_measured_now, is_canary_ready
+from dspy_operator.rollout.world import (
+    REFRESH_WAIT,
+    find_wanted_split,
+    get_measured_now,
+    get_own_size,
+    is_canary_ready,
+    may_enter,
+)
 
 FULL = 100
 _PROMOTING_ORDERS = frozenset({Command.PROMOTE, Command.PROMOTE_FULL})
@@ -48,14 +55,21 @@ def it_is_preparing(seen: Observation) -> Decision | None:
         return build_loading(seen)
     full = find_order(seen, Command.PROMOTE_FULL)
     is_gated = rollout.plan.gate_deadline is not None
-    if rollout.fast or full or (rollout.plan.weights[0] >= FULL and not is_gated):
+    skips = rollout.plan.weights[0] >= FULL and not is_gated and rollout.plan.preview is None
+    if rollout.fast or full or skips:
         return build_advance(
             seen, len(rollout.plan.weights), "Going to 100 % without steps", [full] if full else []
         )
     asked = [order for order in seen.orders if order.command is Command.PROMOTE]
     if is_gated and not asked:
         return _begin_comparison(seen, rollout)
-    return build_advance(seen, 1, "Every pod has loaded the program", asked)
+    return build_first_step(seen, "Every pod has loaded the program", asked)
+
+
+def build_first_step(seen: Observation, why: str, orders: Iterable[Order] = ()) -> Decision:
+    """What follows the preparations: the preview of a blue-green attempt, else the first step."""
+    rollout = get_rollout(seen)
+    return build_advance(seen, 0 if rollout.plan.preview else 1, why, orders)
 
 
 def _begin_comparison(seen: Observation, rollout: Rollout) -> Decision:
@@ -89,8 +103,7 @@ def the_weight_takes_effect(seen: Observation) -> Decision | None:
         return None
     at = seen.confirmation.at
     if at is None or not is_in_effect(seen):
-        message = f"{rollout.record.weight} % is set; waiting until every pod uses it"
-        return Decision(Reason.WEIGHT_NOT_EFFECTIVE, message, wait=REFRESH_WAIT)
+        return _wait_for_effect(seen, rollout)
     analysis = seen.judging.analysis
     if analysis is None:
         return _wait_for_reference(seen)
@@ -100,6 +113,23 @@ def the_weight_takes_effect(seen: Observation) -> Decision | None:
     return Decision(
         Reason.COLLECTING_EVIDENCE, message, rollout=replace(record, message=message), analysis=analysis
     )
+
+
+def _wait_for_effect(seen: Observation, rollout: Rollout) -> Decision:
+    """The weight is recorded, but own pods, the table in the pods or the gateway are not there yet: say which."""
+    if not is_in_effect(seen) and not is_canary_ready(seen):
+        message = f"{rollout.record.weight} % is next: {describe_own_pods(seen)}"
+    else:
+        waited = seen.confirmation.message or "waiting until every pod uses it"
+        message = f"{rollout.record.weight} % is set; {waited}"
+    return Decision(Reason.WEIGHT_NOT_EFFECTIVE, message, wait=REFRESH_WAIT)
+
+
+def describe_own_pods(seen: Observation) -> str:
+    """How many of the canary's own pods can be reached, and what the others wait for."""
+    own, wanted = seen.capacity.own, get_own_size(seen)
+    waited = own.denied or own.message
+    return f"{own.reachable} of {wanted} pods of the canary can be reached" + (waited and f": {waited}")
 
 
 def _wait_for_reference(seen: Observation) -> Decision:
@@ -132,7 +162,7 @@ def it_is_promoting(seen: Observation) -> Decision | None:
         return None
     at = seen.confirmation.at or (get_measured_now(seen) if seen.confirmation.presumed else None)
     if at is None or not is_in_effect(seen):
-        return Decision(Reason.PROMOTING, "100 % is set; waiting until every pod uses it", wait=REFRESH_WAIT)
+        return replace(_wait_for_effect(seen, rollout), reason=Reason.PROMOTING)
     if rollout.plan.bake <= 0:
         return _promote(seen, "100 % is in effect in every pod")
     analysis = seen.judging.analysis
@@ -243,12 +273,12 @@ def _bake_fast(seen: Observation, rollout: Rollout) -> Decision:
 def build_advance(
     seen: Observation, step: int, why: str, orders: Iterable[Order] = (), reason: str | None = None
 ) -> Decision:
-    """Record the next step and set its weight in the same pass: the canary is ready.
+    """Record the next step and set its weight in the same pass if the canary is ready for it.
 
     `why` is for people; `orders` are those that it carries out; `reason`: the judge's.
     """
     rollout = get_rollout(seen)
-    weight = rollout.plan.weights[step - 1]
+    weight = rollout.plan.weights[step - 1] if step else 0
     phase = Phase.PROMOTING if weight >= FULL else Phase.STEPPING
     shown = reason or (Reason.PROMOTING if phase is Phase.PROMOTING else Reason.STEP_ADVANCED)
     message = f"{why}: {weight} %"
@@ -271,14 +301,16 @@ def build_advance(
 
 
 def _with_split(seen: Observation, rollout: Rollout, record: RolloutRecord, notice: Notice) -> Decision:
-    split = find_wanted_split(replace(seen, rollout=replace(rollout, record=record)))
-    action = SetSplit(split, rollout.name, record.number) if split else None
+    after = replace(seen, rollout=replace(rollout, record=record))
+    split = find_wanted_split(after)
+    # Own pods may have to become more first: then the split follows when they are ready.
+    action = SetSplit(split, rollout.name, record.number) if split and may_enter(after, split) else None
     return Decision(
         record.reason,
         record.message,
         rollout=record,
         action=action,
-        wait=REFRESH_WAIT,
+        wait=REFRESH_WAIT if action else 0,
         notices=(notice,),
         analysis=record.analysis,
         verdict=seen.judging.verdict,
@@ -340,6 +372,8 @@ def _describe_loading(seen: Observation) -> tuple[Reason, str]:
     name = rollout.to.sha256[:12]
     if rollout.to.sha256 not in seen.capacity.available:
         return Reason.PREPARING, f"The bytes of program {name} are gone: waiting for its ConfigMap"
+    if rollout.has_own_pods:
+        return Reason.PREPARING, describe_own_pods(seen)
     load = seen.capacity.loads.get(rollout.to.revision)
     if load is None or load.state is LoadState.UNKNOWN:
         return Reason.PREPARING, "Waiting to see in Prometheus whether the pods have loaded the program"

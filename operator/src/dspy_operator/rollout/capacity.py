@@ -61,12 +61,30 @@ class Gate:
 
 
 @dataclass(frozen=True)
+class Own:
+    """The canary's own pods, where it does not share stable's.
+
+    `ready`: those that are Ready; `reachable`: those of them that traffic would reach, 0 while the gateway or the
+    Service has not taken notice of them. `is_coming_up`: they were scaled to none and none is Ready yet. `denied`: why
+    the API server lets no more be made, `message`: what they wait for, both for people.
+    """
+
+    ready: int = 0
+    reachable: int = 0
+    is_coming_up: bool = False
+    denied: str = ""
+    message: str = ""
+
+
+@dataclass(frozen=True)
 class Capacity:
     """Pods of stable's workload, and programs.
 
     `slots[i]`: digest of the bytes in slot i, or empty. `archived`: digests with a copy that cannot change,
     `available`: those whose bytes can be had. `drifted`: children that are missing or differ, `leaving`: workloads that
-    still have pods although stable is another, `denied`: why the API server lets no pod be made, in its words.
+    still have pods although stable lives in others, `denied`: why the API server lets no pod of
+    stable be made, in its words. `own`: the pods of a canary that has its own. `down_for`: seconds for which no pod of
+    stable has been ready, as long as this process knows.
     """
 
     ready_pods: int = 0
@@ -77,4 +95,6 @@ class Capacity:
     drifted: tuple[str, ...] = ()
     leaving: tuple[str, ...] = ()
     denied: str = ""
+    own: Own = Own()
+    down_for: float = 0.0
     loads: Mapping[str, Load] = field(default_factory=dict)

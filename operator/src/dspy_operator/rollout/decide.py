@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from dspy_operator.api.reasons import Reason
-from dspy_operator.rollout import attempt, ending, gate, idle, orders, protect, world
+from dspy_operator.rollout import attempt, ending, gate, idle, orders, preview, protect, world
 from dspy_operator.rollout.actions import Decision
 from dspy_operator.rollout.look import take_look
 from dspy_operator.rollout.model import Observation
@@ -33,8 +33,9 @@ IDLE: tuple[Rule, ...] = (
     idle.the_spec_is_stable,
     idle.the_spec_is_rejected,
     idle.the_artifact_is_not_there,
-    idle.the_workload_changes,
+    idle.nothing_serves,
     idle.it_is_paused,
+    idle.the_weight_cannot_be_reached,
     idle.an_attempt_opens,
 )
 """No attempt is open."""
@@ -49,6 +50,8 @@ OPEN: tuple[Rule, ...] = (
     protect.somebody_aborts,
     protect.the_spec_moved_on,
     protect.the_canary_is_refused,
+    protect.its_pods_are_denied,
+    protect.its_pods_are_dead,
     gate.the_examples_are_against_it,
     protect.the_evidence_is_against_it,
     protect.it_never_became_ready,
@@ -62,6 +65,7 @@ OPEN: tuple[Rule, ...] = (
     attempt.it_is_preparing,
     gate.it_is_compared,
     attempt.a_person_promotes,
+    preview.the_preview_is_over,
     attempt.the_weight_takes_effect,
     attempt.it_is_promoting,
     attempt.the_gate_is_open,

@@ -183,7 +183,8 @@ def _close(seen: Observation, rollout: Rollout) -> DeploymentRecord:
     record = replace(seen.record, pointer=None, handled=build_handled(handled, spent))
     match rollout.record.phase:
         case Phase.PROMOTED:
-            stable = Stable(rollout.to.revision, rollout.to.sha256, format_time(seen.now))
+            to = rollout.to
+            stable = Stable(to.revision, to.sha256, format_time(seen.now), to.workload)
             record = replace(record, stable=stable, rejected=())
             if source != rollout.to.revision:
                 message = f"Undone by a person: back to revision {rollout.to.revision}"

@@ -9,7 +9,7 @@ from dspy_operator.api.names import Command
 from dspy_operator.api.reasons import Reason
 from dspy_operator.rollout import orders
 from dspy_operator.rollout.actions import Decision, Notice, RemoveGate, RunGate
-from dspy_operator.rollout.attempt import build_advance, build_loading, is_in_effect
+from dspy_operator.rollout.attempt import build_advance, build_first_step, build_loading, is_in_effect
 from dspy_operator.rollout.capacity import ArtifactState, GateState
 from dspy_operator.rollout.ending import build_rejected, build_roll_back, get_rollout
 from dspy_operator.rollout.judging.wording import get_duration
@@ -51,9 +51,10 @@ def it_is_compared(seen: Observation) -> Decision | None:
     if skip or seen.gate.state is GateState.PASSED:
         if not is_in_effect(seen) or not is_canary_ready(seen):
             return build_loading(seen)
-        full = any(order.command is Command.PROMOTE_FULL for order in skip)
-        step = len(rollout.plan.weights) if full else 1
-        return build_advance(seen, step, "The gate was skipped by a person" if skip else _quote(seen), skip)
+        why = "The gate was skipped by a person" if skip else _quote(seen)
+        if any(order.command is Command.PROMOTE_FULL for order in skip):
+            return build_advance(seen, len(rollout.plan.weights), why, skip)
+        return build_first_step(seen, why, skip)
     deadline = rollout.plan.gate_deadline
     if deadline is not None and seen.now - (rollout.record.started_at or seen.now) >= deadline:
         message = f"No verdict within {get_duration(deadline)} (regression.deadline): {seen.gate.message}"

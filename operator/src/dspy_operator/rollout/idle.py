@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
-from dspy_operator.api.names import SLOTS, Command
+from dspy_operator.api.names import Command
 from dspy_operator.api.reasons import Reason
 from dspy_operator.rollout.actions import (
     CreateRevision,
@@ -18,6 +18,7 @@ from dspy_operator.rollout.capacity import ArtifactState
 from dspy_operator.rollout.clock import format_time
 from dspy_operator.rollout.ending import build_rejected
 from dspy_operator.rollout.gate import first_revision_waits
+from dspy_operator.rollout.judging.wording import get_duration
 from dspy_operator.rollout.model import (
     DeploymentRecord,
     Observation,
@@ -31,7 +32,7 @@ from dspy_operator.rollout.model import (
 )
 from dspy_operator.rollout.orders import build_handled, find_order, find_undo_revision, is_held_by_a_person
 from dspy_operator.rollout.retention import find_prunable
-from dspy_operator.rollout.world import REFRESH_WAIT, build_copying, build_recording, find_stable
+from dspy_operator.rollout.world import REFRESH_WAIT, build_copying, build_recording, find_stable, place
 
 UNFIT = (
     Reason.DIGEST_MISMATCH,
@@ -39,8 +40,13 @@ UNFIT = (
     Reason.SIGNATURE_MISMATCH,
     Reason.MODULE_NOT_LOADABLE,
     Reason.REGRESSION_FAILED,
+    Reason.QUOTA_EXCEEDED,
+    Reason.GATEWAY_NOT_READY,
+    Reason.CANARY_DEAD,
 )
-"""Rejected before it answered anybody: the conditions go on naming what is wrong with the artifact."""
+"""The conditions go on naming what is wrong: with the artifact, or with the pods of the canary's own."""
+DOWN_FOR = 60.0
+"""Seconds without a ready pod after which stable is nothing that a canary could be compared with."""
 ARTIFACT_WAIT = 5.0
 """Seconds until a missing artifact is looked for again; nothing tells when it comes."""
 
@@ -51,7 +57,7 @@ def has_no_stable_revision(seen: Observation) -> Decision | None:
         return None
     if seen.table is not None and seen.table.split.stable.program.revision in seen.revisions:
         program = seen.table.split.stable.program
-        stable = Stable(program.revision, program.sha256, format_time(seen.now))
+        stable = Stable(program.revision, program.sha256, format_time(seen.now), program.workload)
         record = replace(_note_old_orders(seen), stable=stable, rejected=tuple(_list_rejected(seen)))
         return Decision(
             Reason.INITIALIZING, f"Found revision {program.revision} serving", deployment=record, wait=0
@@ -107,7 +113,8 @@ def _record_first(seen: Observation) -> Decision:
     if program.revision not in seen.revisions:
         return build_recording(program, Reason.INITIALIZING)
     before = _note_old_orders(seen) if seen.record.stable is None else seen.record
-    record = replace(before, stable=Stable(program.revision, program.sha256))
+    workload = program.revision if seen.isolated else program.workload
+    record = replace(before, stable=Stable(program.revision, program.sha256, workload=workload))
     message = f"Starting the first revision, {program.revision}"
     return Decision(Reason.INITIALIZING, message, deployment=record, wait=0)
 
@@ -159,9 +166,9 @@ def _delete_attempt(name: str) -> Decision:
 
 
 def a_workload_is_unused(seen: Observation) -> Decision | None:
-    """The pods of the workload before this one go once the new ones are all ready and use the table.
+    """Pods that stable does not live in go once nothing is sent there: its present ones use the table, and what routes.
 
-    A first revision that never served leaves nothing worth keeping; a spec that moves on is not kept waiting.
+    A first revision that never served leaves nothing worth keeping.
     """
     capacity, stable = seen.capacity, seen.record.stable
     if not capacity.leaving:
@@ -169,27 +176,19 @@ def a_workload_is_unused(seen: Observation) -> Decision | None:
     if stable and not stable.promoted_at:
         action = RemoveWorkload(capacity.leaving[0])
         return Decision(Reason.INITIALIZING, "Removing pods that never served", action=action, wait=0)
-    ready = capacity.ready_pods >= max(1, capacity.desired_pods) or capacity.desired_pods == 0
-    if not ready or not is_settled(seen):
-        if _moves_to_another_workload(seen):
-            return None
+    is_wanted = capacity.ready_pods > 0 or capacity.desired_pods > 0
+    if is_wanted and not is_settled(seen):
         if capacity.denied:
             return _describe_denial(seen)
-        message = f"{capacity.ready_pods} of {capacity.desired_pods} pods run the new workload"
+        waited = (
+            seen.confirmation.message or f"{capacity.ready_pods} of {capacity.desired_pods} pods are ready"
+        )
+        message = f"Before the pods of workload {capacity.leaving[0]} go: {waited}"
         return Decision(Reason.UPDATING_PODS, message, wait=REFRESH_WAIT)
     action = RemoveWorkload(capacity.leaving[0])
     return Decision(
         Reason.UPDATING_PODS, f"Removing the pods of workload {capacity.leaving[0]}", action=action, wait=0
     )
-
-
-def _moves_to_another_workload(seen: Observation) -> bool:
-    """Whether the spec asks for pods that are not stable's, and there is a slot for their program."""
-    target, stable = seen.target, find_stable(seen)
-    if not isinstance(target, Target) or stable is None or target.program.workload == stable.workload:
-        return False
-    named = {share.slot for share in seen.table.split.shares} if seen.table else set()
-    return len(named) < SLOTS or target.program.sha256 in seen.capacity.slots
 
 
 def undo_is_asked_for(seen: Observation) -> Decision | None:
@@ -215,15 +214,21 @@ def the_spec_is_stable(seen: Observation) -> Decision | None:
         return None
     if seen.pending is not None:
         return _delete_attempt(seen.pending.name)
-    if not stable.promoted_at or seen.capacity.ready_pods == 0:
+    if not stable.promoted_at or seen.capacity.ready_pods == 0 or seen.capacity.denied:
         return _describe_start(seen, target.program)
-    if seen.capacity.denied:
-        return _describe_denial(seen)
     message = f"Revision {stable.revision} (program {stable.sha256[:12]}) serves"
     if not is_settled(seen):
-        return Decision(Reason.HEALTHY, message, wait=REFRESH_WAIT)
+        return _describe_unsettled(seen, message)
     old = _find_old_things(seen, target.program)
     return Decision(Reason.HEALTHY, message, action=old, wait=None if old is None else 0)
+
+
+def _describe_unsettled(seen: Observation, message: str) -> Decision:
+    """Not every pod uses the present table yet, or what routes does not follow it: only that matters to people."""
+    if seen.confirmation.message and not seen.confirmation.is_settling:
+        told = f"{message}; {seen.confirmation.message}"
+        return Decision(Reason.GATEWAY_NOT_READY, told, wait=REFRESH_WAIT)
+    return Decision(Reason.HEALTHY, message, wait=REFRESH_WAIT)
 
 
 def _find_old_things(seen: Observation, program: Program) -> Prune | None:
@@ -288,23 +293,27 @@ def _find_obstacle(seen: Observation) -> Decision | None:
             return Decision(Reason.DIGEST_MISMATCH, _get_target(seen).message, wait=ARTIFACT_WAIT)
 
 
-def the_workload_changes(seen: Observation) -> Decision | None:
-    """What the pods run changes: a rolling update without a trial, and a warning that says so."""
-    target, stable = _get_target(seen), find_stable(seen)
-    if stable is None or target.program.workload == stable.workload or _is_paused(seen):
+def nothing_serves(seen: Observation) -> Decision | None:
+    """No pod of stable has been ready for a while, and the spec asks for other pods: there is nothing to compare with.
+
+    They start without a trial, and a warning says so.
+    """
+    target, stable, capacity = _get_target(seen), find_stable(seen), seen.capacity
+    if stable is None or capacity.ready_pods or not capacity.desired_pods or _is_paused(seen):
         return None
-    if seen.capacity.ready_pods > 0 and not is_settled(seen):
-        message = "What the pods run changed: waiting until every pod uses the present table"
-        return Decision(Reason.UPDATING_PODS, message, wait=REFRESH_WAIT)
+    placed = place(seen, target.program, stable)
+    if placed.workload == stable.workload or capacity.down_for < DOWN_FOR:
+        return None
     program = target.program
-    if program.sha256 not in seen.capacity.archived:
+    if program.sha256 not in capacity.archived:
         return build_copying(program, Reason.UPDATING_PODS)
     if program.revision not in seen.revisions:
         return build_recording(program, Reason.UPDATING_PODS)
-    record = replace(seen.record, stable=Stable(program.revision, program.sha256, format_time(seen.now)))
+    now = format_time(seen.now)
+    record = replace(seen.record, stable=Stable(program.revision, program.sha256, now, placed.workload))
     message = (
-        f"What the pods run changed (workload {stable.workload} to {program.workload}): "
-        "they are replaced by a rolling update, without a canary"
+        f"No pod of stable revision {stable.revision} has been ready for {get_duration(DOWN_FOR)}: "
+        f"revision {program.revision} replaces it without a trial"
     )
     notice = Notice(Reason.NOT_CANARIED, message, warning=True)
     return Decision(Reason.UPDATING_PODS, message, deployment=record, notices=(notice,), wait=0)
@@ -316,6 +325,18 @@ def it_is_paused(seen: Observation) -> Decision | None:
         return None
     revision = _get_target(seen).program.revision
     return Decision(Reason.PAUSED, f"Paused: revision {revision} waits until it is resumed")
+
+
+def the_weight_cannot_be_reached(seen: Observation) -> Decision | None:
+    """Own pods whose numbers cannot come near a step's weight: no attempt, and what would help."""
+    target, stable = _get_target(seen), find_stable(seen)
+    if not target.unreachable or target.in_window or stable is None:
+        return None
+    if place(seen, target.program, stable).workload == stable.workload:
+        return None
+    if seen.pending is not None:
+        return _delete_attempt(seen.pending.name)
+    return Decision(Reason.WEIGHT_NOT_REACHABLE, target.unreachable, wait=ARTIFACT_WAIT * 6)
 
 
 def an_attempt_opens(seen: Observation) -> Decision:
@@ -334,16 +355,16 @@ def _open(seen: Observation, program: Program, *, fast: bool) -> Decision:
     pending = seen.pending
     about = f"Opening a trial of revision {program.revision}"
     if stable is None or not is_settled(seen):
-        return Decision(
-            Reason.PREPARING, f"{about}: waiting until every pod uses the present table", wait=REFRESH_WAIT
-        )
+        waited = seen.confirmation.message or "waiting until every pod uses the present table"
+        return Decision(Reason.PREPARING, f"{about}: {waited}", wait=REFRESH_WAIT)
+    recorded, program = program, place(seen, program, stable)
     if pending is None:
         attempt = _find_last_attempt(seen, program.revision) + 1
         return Decision(Reason.PREPARING, about, action=CreateRollout(program, stable, attempt, fast), wait=0)
     if pending.to != program or pending.fast is not fast or pending.origin != stable:
         return Decision(Reason.PREPARING, about, action=DeleteRollout(pending.name), wait=0)
     if program.revision not in seen.revisions:
-        return Decision(Reason.PREPARING, about, action=CreateRevision(program), wait=0)
+        return Decision(Reason.PREPARING, about, action=CreateRevision(recorded), wait=0)
     target = seen.target
     source = target.program.revision if isinstance(target, Target) else program.revision
     attempt = seen.attempts.get(program.revision, 1)

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from dspy_operator.api.choices import Approximation, Router
 from dspy_operator.api.names import Command
 from dspy_operator.api.reasons import Reason
 from dspy_operator.rollout.analysis import Analysis
@@ -41,7 +42,12 @@ ENDS = frozenset({Phase.PROMOTED, Phase.ROLLED_BACK, Phase.ABORTED, Phase.SUPERS
 
 @dataclass(frozen=True)
 class Program:
-    """What a revision is: one artifact on one workload."""
+    """What a revision is: one artifact on one workload.
+
+    `workload` names the pods: what their Deployment is called after and what they are labelled with. For a revision
+    that is placed (stable, both sides of an attempt, a share of the table) these are the pods that it lives in, which
+    with `isolation: Pod` are called after the revision.
+    """
 
     revision: str
     workload: str
@@ -54,11 +60,15 @@ class Program:
 
 @dataclass(frozen=True)
 class Stable:
-    """The revision that users trust; `promoted_at` is empty until its first pod was ready."""
+    """The revision that users trust; `promoted_at` is empty until its first pod was ready.
+
+    `workload`: the pods that it lives in; empty: those called after the workload of its ControllerRevision.
+    """
 
     revision: str
     sha256: str
     promoted_at: str = ""
+    workload: str = ""
 
 
 @dataclass(frozen=True)
@@ -145,11 +155,29 @@ class RolloutRecord:
 
 
 @dataclass(frozen=True)
+class Preview:
+    """Blue-green: how long the canary is looked at before any traffic (seconds), and whether a person then decides."""
+
+    duration: float
+    auto_promote: bool = True
+
+
+@dataclass(frozen=True)
+class Routing:
+    """How a canary with pods of its own gets its share; `canary_replicas` None: as many as the weight asks for."""
+
+    router: Router = Router.REPLICAS
+    canary_replicas: int | None = None
+    approximation: Approximation = Approximation.REFUSE
+
+
+@dataclass(frozen=True)
 class Plan:
     """The frozen strategy of one attempt, defaults filled in.
 
     `series` and `sources` by metric: a Ratio's counter, and which scores the user wants (`Auto`, `Function`, …).
     `gate_deadline`: seconds in which the regression gate must have said something; None: there is no gate.
+    `routing` is about a canary with pods of its own; `preview` makes it blue-green.
     """
 
     weights: tuple[int, ...]
@@ -160,6 +188,8 @@ class Plan:
     series: Mapping[str, str] = field(default_factory=dict)
     sources: Mapping[str, str] = field(default_factory=dict)
     gate_deadline: float | None = None
+    routing: Routing = Routing()
+    preview: Preview | None = None
 
 
 @dataclass(frozen=True)
@@ -176,6 +206,16 @@ class Rollout:
     created_at: float
     known: bool = True
     """False: written by another version of the operator, in a phase or with a plan that this one does not know."""
+
+    @property
+    def has_own_pods(self) -> bool:
+        """Whether the canary answers from pods of its own; else it shares stable's."""
+        return self.to.workload != self.origin.workload
+
+    @property
+    def is_previewed(self) -> bool:
+        """Whether a blue-green attempt shows its canary, at weight 0."""
+        return self.record.phase is Phase.STEPPING and self.record.step == 0
 
 
 # --- T: the split -------------------------------------------------------------------------------------------
@@ -215,7 +255,10 @@ class Split:
 
 @dataclass(frozen=True)
 class Table:
-    """T as it was read. `intact`: what it holds is what its split says (nobody edited it by hand)."""
+    """T as it was read.
+
+    `intact`: what it holds, and what routes by it, is what its split says (nobody edited it by hand).
+    """
 
     split: Split
     generation: int
@@ -227,15 +270,18 @@ class Table:
 
 @dataclass(frozen=True)
 class Confirmation:
-    """How far the routing table has reached the pods.
+    """How far the split has reached the pods, and what routes to them.
 
-    `at`: when the last ready pod was seen to use it; None: not yet. `presumed`: Prometheus could not say, but the pods
-    were told long ago: enough to free capacity, never for analysis. `refreshed`: each carries the annotation.
+    `at`: when the last ready pod was seen to use the table, and a gateway or Service to follow it; None: not yet.
+    `presumed`: Prometheus could not say, but the pods were told long ago: enough to free capacity, never for analysis.
+    `refreshed`: each carries the annotation. `message`: what besides the pods is waited for; `is_settling`: only time.
     """
 
     at: float | None = None
     presumed: bool = False
     refreshed: bool = True
+    message: str = ""
+    is_settling: bool = False
 
 
 # --- what the user asks for ---------------------------------------------------------------------------------
@@ -246,7 +292,8 @@ class Target:
     """What the spec asks for, and whether its artifact is there.
 
     `in_window`: promoted lately, so that going back to it needs no trial. `missing_long`: the artifact is overdue.
-    `is_gated`: even as the first revision it must reach `regression.minScore`.
+    `is_gated`: even as the first revision it must reach `regression.minScore`. `unreachable`: which weight the numbers
+    of pods cannot come near, and what would help.
     """
 
     program: Program
@@ -255,6 +302,7 @@ class Target:
     in_window: bool = False
     missing_long: bool = False
     is_gated: bool = False
+    unreachable: str = ""
 
 
 @dataclass(frozen=True)
@@ -331,6 +379,8 @@ class Observation:
     deleting: bool = False
     target: Target | Refusal | None = None
     queue: bool = False
+    isolated: bool = False
+    """`traffic.isolation: Pod`: a canary never shares stable's pods."""
     spec_paused: bool = False
     record: DeploymentRecord = field(default_factory=DeploymentRecord)
     rollout: Rollout | None = None

@@ -11,7 +11,6 @@ from dspy_operator.api.reasons import Reason
 from dspy_operator.rollout.actions import Decision, Notice
 from dspy_operator.rollout.clock import parse_time
 from dspy_operator.rollout.model import DeploymentRecord, Handled, Observation, Order, RolloutRecord, Target
-from dspy_operator.rollout.world import find_stable
 
 KEPT = 16
 """Handled nonces of each command that are remembered, so that GitOps restoring an old one repeats nothing."""
@@ -80,14 +79,9 @@ def to_an_idle_deployment(seen: Observation) -> Decision | None:
 def find_undo_revision(seen: Observation, order: Order) -> str | None:
     """Where an undo goes: the revision it names, else the last promoted one other than stable.
 
-    Only to the workload of stable: other pods are brought by the spec alone.
+    Of another workload too: its ControllerRevision says what its pods run.
     """
-    stable = find_stable(seen)
-    candidates = [
-        revision
-        for revision in seen.previous
-        if stable and revision in seen.revisions and seen.revisions[revision].workload == stable.workload
-    ]
+    candidates = [revision for revision in seen.previous if revision in seen.revisions]
     if order.argument:
         return order.argument if order.argument in candidates else None
     return candidates[0] if candidates else None
@@ -115,7 +109,7 @@ def _get_notice(order: Order) -> Notice | None:
         case Command.UNDO:
             return Notice(
                 Reason.COMMAND_REFUSED,
-                "Nothing to undo: no such promoted revision of this workload is kept",
+                "Nothing to undo: no such promoted revision is kept",
                 warning=True,
             )
         case _:

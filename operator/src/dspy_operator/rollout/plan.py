@@ -1,9 +1,18 @@
 """The frozen strategy of a DSPyRollout's spec, as decisions and the judge read it."""
 
-from dspy_operator.api.choices import Approval, MetricType
-from dspy_operator.api.rollout import FilledMetric, FilledStep, FilledStrategy, RolloutSpec
+from typing import Final
+
+from dspy_operator.api.choices import Approval, Approximation, MetricType, Router
+from dspy_operator.api.rollout import (
+    FilledMetric,
+    FilledPreview,
+    FilledStep,
+    FilledStrategy,
+    FilledTraffic,
+    RolloutSpec,
+)
 from dspy_operator.rollout.judging import MetricConfig, RolloutConfig, StepConfig
-from dspy_operator.rollout.model import Plan
+from dspy_operator.rollout.model import Plan, Preview, Routing
 
 
 def build_plan(spec: RolloutSpec) -> Plan:
@@ -12,7 +21,7 @@ def build_plan(spec: RolloutSpec) -> Plan:
     Raises:
         ValueError: numbers that make no test.
     """
-    strategy = spec.strategy
+    strategy, traffic = spec.strategy, spec.traffic or _SHARED
     return Plan(
         weights=tuple(step.weight for step in strategy.steps),
         manual=tuple(step.approval is Approval.MANUAL for step in strategy.steps),
@@ -22,7 +31,22 @@ def build_plan(spec: RolloutSpec) -> Plan:
         series={m.name: m.series for m in strategy.analysis.metrics if m.series},
         gate_deadline=spec.regression.deadline.total_seconds() if spec.regression else None,
         sources={m.name: m.source.value for m in strategy.analysis.metrics if m.source},
+        preview=_build_preview(strategy.preview),
+        routing=build_routing(traffic),
     )
+
+
+def build_routing(traffic: FilledTraffic) -> Routing:
+    """How own pods of the canary get their share."""
+    return Routing(traffic.router, traffic.canary_replicas, traffic.approximation)
+
+
+def _build_preview(preview: FilledPreview | None) -> Preview | None:
+    return Preview(preview.duration.total_seconds(), preview.auto_promote) if preview else None
+
+
+_SHARED: Final = FilledTraffic(router=Router.REPLICAS, approximation=Approximation.REFUSE)
+"""Of an attempt in shared pods, which asks for none of it."""
 
 
 def build_config(strategy: FilledStrategy, *, is_sticky: bool) -> RolloutConfig:

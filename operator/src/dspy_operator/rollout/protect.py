@@ -3,15 +3,16 @@
 from dspy_operator.api.names import Command
 from dspy_operator.api.reasons import Reason
 from dspy_operator.rollout.actions import CreateRevision, Decision
-from dspy_operator.rollout.attempt import is_held
+from dspy_operator.rollout.attempt import describe_own_pods, is_held, is_in_effect
 from dspy_operator.rollout.capacity import LoadState
 from dspy_operator.rollout.ending import build_roll_back
 from dspy_operator.rollout.judging import Action
 from dspy_operator.rollout.judging import Reason as Rule
 from dspy_operator.rollout.judging.wording import get_duration
+from dspy_operator.rollout.look import JUDGED
 from dspy_operator.rollout.model import Observation, Phase, Rollout, Target
 from dspy_operator.rollout.orders import find_order
-from dspy_operator.rollout.world import LOWERED, is_canary_ready
+from dspy_operator.rollout.world import LOWERED, get_own_size, is_canary_ready
 
 _DEADLINES = frozenset({Rule.DEADLINE_ROLLBACK, Rule.DEADLINE_THRESHOLD_VIOLATED})
 
@@ -59,10 +60,12 @@ def a_revision_is_lost(seen: Observation) -> Decision | None:
     lost = [program for program in needed if program.revision not in seen.revisions]
     if not lost:
         return None
-    known = next((program for program in lost if seen.restorable.get(program.revision) == program), None)
+    known = next((program for program in lost if program.revision in seen.restorable), None)
     if known is not None:
         message = f"Recording revision {known.revision} again"
-        return Decision(rollout.record.reason, message, action=CreateRevision(known), wait=0)
+        return Decision(
+            rollout.record.reason, message, action=CreateRevision(seen.restorable[known.revision]), wait=0
+        )
     message = f"The ControllerRevision of revision {lost[0].revision} is gone: everything goes back to stable"
     return build_roll_back(seen, Phase.ABORTED, Reason.REVISION_NOT_FOUND, message)
 
@@ -76,6 +79,29 @@ def the_canary_is_refused(seen: Observation) -> Decision | None:
     if load is None or load.state is not LoadState.REFUSED:
         return None
     return build_roll_back(seen, Phase.ROLLED_BACK, load.reason, load.message)
+
+
+def its_pods_are_denied(seen: Observation) -> Decision | None:
+    """The API server lets no pod of its own be made (quota, limits, pod security): only a person can make room."""
+    rollout, own = seen.rollout, seen.capacity.own
+    if rollout is None or not rollout.has_own_pods or rollout.record.phase is not Phase.PREPARING:
+        return None
+    if not own.denied or own.ready >= get_own_size(seen):
+        return None
+    message = f"The API server lets no pod of the canary be made: {own.denied[:500]}"
+    return build_roll_back(seen, Phase.ROLLED_BACK, Reason.QUOTA_EXCEEDED, message)
+
+
+def its_pods_are_dead(seen: Observation) -> Decision | None:
+    """Own pods: none is Ready while users are sent there. Also while a person holds it."""
+    rollout, own = seen.rollout, seen.capacity.own
+    if rollout is None or not rollout.has_own_pods or own.ready or own.is_coming_up or not get_own_size(seen):
+        return None
+    if rollout.record.phase not in JUDGED or not (seen.table and seen.table.split.weight):
+        return None
+    why = own.message
+    message = f"No pod of the canary is ready at {seen.table.split.weight} %" + (why and f": {why}")
+    return build_roll_back(seen, Phase.ROLLED_BACK, Reason.CANARY_DEAD, message)
 
 
 def the_evidence_is_against_it(seen: Observation) -> Decision | None:
@@ -94,24 +120,41 @@ def it_never_became_ready(seen: Observation) -> Decision | None:
     if rollout is None:
         return None
     record = rollout.record
-    if record.phase not in {Phase.PREPARING, Phase.PROMOTING} or is_held(seen):
+    if not _waits_for_pods(rollout) or is_held(seen):
         return None
     load = seen.capacity.loads.get(rollout.to.revision)
     has_bytes = rollout.to.sha256 in seen.capacity.slots
-    blind = has_bytes and (load is None or load.state is LoadState.UNKNOWN)
+    blind = has_bytes and (load is None or load.state is LoadState.UNKNOWN) and not rollout.has_own_pods
     began = record.started_at or rollout.created_at
-    ready = is_canary_ready(seen) if record.phase is Phase.PREPARING else seen.confirmation.at is not None
+    is_at_zero = record.phase is Phase.PREPARING or rollout.is_previewed
+    confirmed = seen.confirmation.at is not None and (is_in_effect(seen) or not rollout.has_own_pods)
+    ready = is_canary_ready(seen) if is_at_zero else confirmed
     if blind or ready:
         return None
     if seen.now - began < rollout.plan.ready_deadline:
         return None
-    return build_roll_back(seen, Phase.ROLLED_BACK, Reason.NOT_READY, _describe_late(seen, rollout))
+    own = seen.capacity.own
+    only_routing = rollout.has_own_pods and own.ready >= get_own_size(seen) and own.ready > 0
+    reason = Reason.GATEWAY_NOT_READY if only_routing else Reason.NOT_READY
+    return build_roll_back(seen, Phase.ROLLED_BACK, reason, _describe_late(seen, rollout))
+
+
+def _waits_for_pods(rollout: Rollout) -> bool:
+    """Whether the attempt waits for readiness; with own pods at every step, as each needs more of them."""
+    record = rollout.record
+    if record.phase is Phase.STEPPING:
+        return rollout.has_own_pods and record.effective_at is None
+    return record.phase in {Phase.PREPARING, Phase.PROMOTING}
 
 
 def _describe_late(seen: Observation, rollout: Rollout) -> str:
     within = f"within {get_duration(rollout.plan.ready_deadline)} (readyDeadline)"
     if rollout.to.sha256 not in seen.capacity.available:
         return f"The bytes of program {rollout.to.sha256[:12]} were not to be had {within}"
+    if rollout.has_own_pods and not is_canary_ready(seen):
+        return f"{describe_own_pods(seen)} ({within})"
+    if rollout.has_own_pods and seen.confirmation.message:
+        return f"{rollout.record.weight} % was not in effect {within}: {seen.confirmation.message}"
     if seen.capacity.ready_pods == 0:
         return f"No pod was ready {within}"
     if rollout.record.phase is Phase.PROMOTING:

@@ -9,7 +9,7 @@ from typing import Any
 
 from dspy_operator.api.names import Command, short_digest
 from dspy_operator.api.rollout import DSPyRollout, RevisionRef, RolloutStatus
-from dspy_operator.api.status import DeploymentStatus
+from dspy_operator.api.status import DeploymentStatus, StableStatus
 from dspy_operator.rollout.analysis import Analysis
 from dspy_operator.rollout.clock import format_exact, format_time
 from dspy_operator.rollout.model import (
@@ -47,7 +47,7 @@ def read_deployment_record(status: DeploymentStatus) -> DeploymentRecord:
     """The part of DSPyDeployment.status that decisions rest on."""
     stable, canary = status.stable, status.canary
     return DeploymentRecord(
-        stable=Stable(stable.revision, stable.sha256, _text(stable.promoted_at)) if stable else None,
+        stable=_read_stable(stable) if stable else None,
         rejected=tuple(
             Rejected(r.revision, r.reason, _text(r.at), r.sha256 or "", r.message or "")
             for r in status.rejected or ()
@@ -57,6 +57,10 @@ def read_deployment_record(status: DeploymentStatus) -> DeploymentRecord:
         else None,
         handled=_read_handled(status.handled_commands),
     )
+
+
+def _read_stable(stable: StableStatus) -> Stable:
+    return Stable(stable.revision, stable.sha256, _text(stable.promoted_at), stable.workload or "")
 
 
 def build_deployment_record(record: DeploymentRecord) -> Wire:
@@ -69,6 +73,7 @@ def build_deployment_record(record: DeploymentRecord) -> Wire:
             "sha256": stable.sha256,
             "version": short_digest(stable.sha256),
             "promotedAt": stable.promoted_at or None,
+            "workload": stable.workload or None,
         },
         "rejected": [_build_rejected(entry) for entry in record.rejected] or None,
         "canary": pointer

@@ -16,7 +16,7 @@ _CONTAINER_LISTS = ("containers", "initContainers")
 
 
 def workload_hash(spec: DeploymentSpec, image: str, source_digest: str) -> str:
-    """Hash (8 hex) of what a pod runs: image, source, module, lm, and the template's env, volumes, account.
+    """Hash (8 hex) of what a pod runs: image, source, module, lm, the template's env, volumes, resources, account.
 
     `image` is the resolved one (the operator's own when the spec names none), `source_digest` the digest of
     the code's files, empty without `program.source`.
@@ -44,7 +44,7 @@ def get_lm_part(lm: Lm) -> dict[str, Any]:
 
 
 def get_template_part(template: Mapping[str, Any]) -> dict[str, Any]:
-    """The pod template's share of a workload: env, volumes and service account, in one fixed order.
+    """The pod template's share of a workload: env, volumes, resources and service account, in one fixed order.
 
     Order counts only where it counts for Kubernetes: in `envFrom` (the last wins) and in an `env` whose
     values refer to one another by `$(NAME)`.
@@ -75,7 +75,7 @@ def replace_template_part(template: Mapping[str, Any], part: Mapping[str, Any]) 
 
 
 def _replace_containers(now: list[Mapping[str, Any]], part: Mapping[str, Any]) -> list[dict[str, Any]]:
-    own = {"env", "envFrom", "volumeMounts"}
+    own = {"env", "envFrom", "volumeMounts", "resources"}
     kept = {str(c.get("name", "")): {k: v for k, v in c.items() if k not in own} for c in now}
     names = [*kept, *(name for name in part if name not in kept)]
     return [{"name": name, **kept.get(name, {}), **_get_mapping(part, name)} for name in names]
@@ -88,6 +88,7 @@ def _get_container_part(container: Mapping[str, Any]) -> dict[str, Any]:
         "env": env if has_references else _sorted_by("name", env),
         "envFrom": _list_mappings(container, "envFrom"),
         "volumeMounts": _sorted_by("mountPath", _list_mappings(container, "volumeMounts")),
+        "resources": _get_mapping(container, "resources"),
     }
     return {key: value for key, value in part.items() if value}
 

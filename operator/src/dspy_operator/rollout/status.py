@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from dspy_operator.api.choices import Router
 from dspy_operator.api.names import ConditionType, short_digest
 from dspy_operator.api.reasons import Reason
 from dspy_operator.api.status import DeploymentPhase
@@ -16,6 +17,7 @@ from dspy_operator.rollout.attempt import is_held
 from dspy_operator.rollout.clock import format_time
 from dspy_operator.rollout.judging import Action, MetricType, MetricVerdict, Verdict
 from dspy_operator.rollout.model import Observation, Phase, Target
+from dspy_operator.rollout.sizing import FULL
 
 Wire = dict[str, Any]
 LONGEST_MESSAGE = 1024
@@ -34,6 +36,8 @@ STALLING = frozenset(
         Reason.WEIGHT_NOT_REACHABLE,
         Reason.REVISION_NOT_FOUND,
         Reason.REGRESSION_FAILED,
+        Reason.CANARY_DEAD,
+        Reason.GATEWAY_NOT_READY,
         Reason.ROLLED_BACK,
     }
 )
@@ -81,6 +85,7 @@ def build_display(seen: Observation, decision: Decision, face: Face) -> Wire:
         "observedGeneration": face.generation,
         "phase": get_phase(seen, decision, world).value,
         "weight": seen.table.split.weight if seen.table else 0,
+        "actualWeight": get_actual_weight(seen),
         "routesGeneration": seen.table.generation if seen.table else None,
         "replicas": face.total_pods,
         "readyReplicas": face.ready_pods,
@@ -91,12 +96,24 @@ def build_display(seen: Observation, decision: Decision, face: Face) -> Wire:
     }
 
 
+def get_actual_weight(seen: Observation) -> int | None:
+    """Percent that the numbers of ready pods give the canary, where nothing else splits; None: the weight is exact."""
+    rollout, weight = seen.rollout, seen.table.split.weight if seen.table else 0
+    if rollout is None or not rollout.has_own_pods or rollout.plan.routing.router is not Router.REPLICAS:
+        return None
+    canary, stable = seen.capacity.own.ready, seen.capacity.ready_pods
+    if weight in {0, FULL} or canary + stable == 0:
+        return weight
+    return round(FULL * canary / (canary + stable))
+
+
 def build_canary_display(seen: Observation, verdict: Verdict | None) -> Wire:
     """The display part of `status.canary` while an attempt is open."""
     rollout = seen.rollout
     if rollout is None or seen.record.pointer is None:
         return {}
     shown: Wire = {
+        "workload": rollout.to.workload,
         "sha256": rollout.to.sha256,
         "version": short_digest(rollout.to.sha256),
         "step": rollout.record.step,

@@ -19,6 +19,7 @@ from dspy_operator.rollout.actions import (
 )
 from dspy_operator.rollout.capacity import LoadState
 from dspy_operator.rollout.model import Observation, Phase, Program, Share, Split
+from dspy_operator.rollout.sizing import get_canary_size, get_next_weight
 
 REFRESH_WAIT = 3.0
 """Seconds until the table is looked for in the pods again."""
@@ -33,14 +34,24 @@ def get_measured_now(seen: Observation) -> float:
 
 
 def find_stable(seen: Observation) -> Program | None:
-    """What the stable revision is: its ControllerRevision says it, without one the attempt or the table."""
-    if seen.record.stable is None:
+    """What the stable revision is and where it lives: its records say it, without them the attempt or the table."""
+    stable = seen.record.stable
+    if stable is None:
         return None
-    revision = seen.record.stable.revision
-    known = [seen.revisions.get(revision)]
+    known = [seen.revisions.get(stable.revision)]
     known += [seen.rollout.origin] if seen.rollout else []
     known += [share.program for share in seen.table.split.shares] if seen.table else []
-    return next((program for program in known if program and program.revision == revision), None)
+    found = next((program for program in known if program and program.revision == stable.revision), None)
+    return replace(found, workload=stable.workload) if found and stable.workload else found
+
+
+def place(seen: Observation, program: Program, stable: Program) -> Program:
+    """The program with the pods that it would live in as a canary: stable's if it may share them, else its own."""
+    if seen.isolated:
+        return replace(program, workload=program.revision)
+    recorded = seen.revisions.get(stable.revision)
+    shares = recorded is not None and recorded.workload == program.workload
+    return replace(program, workload=stable.workload) if shares else program
 
 
 def find_wanted_split(seen: Observation) -> Split | None:
@@ -49,10 +60,11 @@ def find_wanted_split(seen: Observation) -> Split | None:
     if stable is None:
         return None
     rollout = seen.rollout
-    leaving = tuple(_find_leaving(seen, stable))
     if seen.record.pointer is None or rollout is None or rollout.record.phase in LOWERED:
+        leaving = _find_leaving(seen, {stable.workload})
         return Split(Share(stable, find_slot(seen, stable), 100), None, leaving)
     weight = rollout.record.weight
+    leaving = _find_leaving(seen, {stable.workload, rollout.to.workload})
     canary = Share(rollout.to, find_slot(seen, rollout.to, avoid=stable), weight)
     return Split(Share(stable, find_slot(seen, stable), 100 - weight), canary, leaving)
 
@@ -73,15 +85,15 @@ def find_slot(seen: Observation, program: Program, *, avoid: Program | None = No
     return min(free, key=lambda slot: (held[slot] != "", last is not None and held[slot] == last, slot))
 
 
-def _find_leaving(seen: Observation, stable: Program) -> list[Share]:
-    """Shares of workloads that are going: their pods answer until the new ones are ready."""
+def _find_leaving(seen: Observation, staying: set[str]) -> tuple[Share, ...]:
+    """Shares of workloads that are going: their pods answer what still reaches them."""
     known = seen.table.split.shares if seen.table else _list_held(seen)
     found: dict[str, Share] = {}
     for share in known:
         workload = share.program.workload
-        if workload != stable.workload and workload in seen.capacity.leaving:
+        if workload not in staying and workload in seen.capacity.leaving:
             found.setdefault(workload, replace(share, weight=0))
-    return list(found.values())
+    return tuple(found.values())
 
 
 def _list_held(seen: Observation) -> list[Share]:
@@ -141,7 +153,7 @@ def table_differs(seen: Observation) -> Decision | None:
     wanted = find_wanted_split(seen)
     if wanted is None or (seen.table and seen.table.intact and seen.table.split == wanted):
         return None
-    if wanted.canary and not _may_enter(seen, wanted):
+    if wanted.canary and not may_enter(seen, wanted):
         safe = _find_safe_split(seen, wanted)
         if safe is None:
             return None
@@ -168,7 +180,8 @@ def _find_safe_split(seen: Observation, wanted: Split) -> Split | None:
     return Split(stable, None, wanted.leaving) if seen.table is None else None
 
 
-def _may_enter(seen: Observation, wanted: Split) -> bool:
+def may_enter(seen: Observation, wanted: Split) -> bool:
+    """Whether the canary may have its share: less than now always, more once it is ready for that."""
     canary = wanted.canary
     if canary is None:
         return True
@@ -181,9 +194,14 @@ def _may_enter(seen: Observation, wanted: Split) -> bool:
 def is_canary_ready(seen: Observation) -> bool:
     """Whether there is a ready pod and every one has the canary's program loaded.
 
-    A fast attempt goes to a program that served before: while Prometheus is away the pods are presumed to have it.
+    Own pods are Ready only with their program: as many as the weight needs, where traffic reaches them. A fast attempt
+    goes to a program that served before: while Prometheus is away shared pods are presumed to have it.
     """
-    if seen.rollout is None or seen.capacity.ready_pods == 0:
+    if seen.rollout is None:
+        return False
+    if seen.rollout.has_own_pods:
+        return 0 < get_own_size(seen) <= seen.capacity.own.reachable
+    if seen.capacity.ready_pods == 0:
         return False
     load = seen.capacity.loads.get(seen.rollout.to.revision)
     if load is not None and load.state is LoadState.LOADED:
@@ -191,11 +209,20 @@ def is_canary_ready(seen: Observation) -> bool:
     return seen.rollout.fast and seen.confirmation.presumed
 
 
+def get_own_size(seen: Observation) -> int:
+    """How many pods of its own the canary must have now."""
+    if seen.rollout is None:
+        return 0
+    return get_canary_size(
+        seen.capacity.desired_pods, seen.rollout.plan.routing, get_next_weight(seen.rollout)
+    )
+
+
 def a_child_differs(seen: Observation) -> Decision | None:
     """Create what is missing and revert what was edited."""
     if not seen.capacity.drifted:
         return None
-    message = "Restoring " + ", ".join(seen.capacity.drifted)
+    message = "Applying " + ", ".join(seen.capacity.drifted)
     return Decision(Reason.UPDATING_PODS, message, action=RepairChildren(), wait=0)
 
 

@@ -1,4 +1,7 @@
-"""Shared pods: a split as the routing table that the pods read, and the table of a live ConfigMap as a split."""
+"""A split as the routing table that the pods read, and the table of a live ConfigMap as a split.
+
+For shared pods the table is all there is; what routes to own pods follows it (`gateway_api.py`, `replicas.py`).
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,6 +14,7 @@ from dspy_operator.manifests.routes import (
     Route,
     Stamp,
     build_routes,
+    find_canary,
     parse_routes,
     parse_stamp,
     render_table,
@@ -38,7 +42,7 @@ def read_table(config_map: Mapping[str, Any] | None, owner: Owner, headers: Head
     Not intact is one whose text is not what its split and `headers` (None: whatever it says) give.
     """
     parsed = parse_routes(config_map)
-    split = _read_split(parsed) if parsed else None
+    split = _read_split(parsed, find_canary(config_map or {})) if parsed else None
     if config_map is None or parsed is None or split is None:
         return None
     stamp = parse_stamp(config_map)
@@ -62,7 +66,8 @@ def read_headers(config_map: Mapping[str, Any] | None) -> Headers | None:
 
 def build_table(owner: Owner, split: Split, generation: int, headers: Headers, stamp: Stamp) -> Manifest:
     """The ConfigMap that carries out a split."""
-    return build_routes(owner, _build_table(owner, split, generation, headers), stamp)
+    canary = split.canary.program.revision if split.canary else ""
+    return build_routes(owner, _build_table(owner, split, generation, headers), stamp, canary)
 
 
 def _build_table(owner: Owner, split: Split, generation: int, headers: Headers) -> RoutingTable:
@@ -85,14 +90,15 @@ def _build_route(share: Share, track: Track) -> Route:
     )
 
 
-def _read_split(table: RoutingTable) -> Split | None:
+def _read_split(table: RoutingTable, named: str | None) -> Split | None:
     stable = [route for route in table.routes if route.track is Track.STABLE]
     others = [route for route in table.routes if route.track is Track.CANARY]
     if len(stable) != 1 or any(route.path not in _SLOTS for route in table.routes):
         return None
-    canary = [route for route in others if route.workload == stable[0].workload]
-    leaving = [route for route in others if route.workload != stable[0].workload]
-    if len(canary) > 1:
+    shared = [route for route in others if route.workload == stable[0].workload]
+    canary = shared if named is None else [route for route in others if route.revision == named]
+    leaving = [route for route in others if route not in canary]
+    if len(canary) > 1 or any(route in leaving for route in shared):
         return None
     return Split(
         _read_share(stable[0]),

@@ -7,11 +7,13 @@ from dataclasses import dataclass, field
 
 from tests.unit.operator.rollout.world import World
 
+from dspy_operator.api.choices import Router
 from dspy_operator.api.names import Command
-from dspy_operator.rollout.actions import Decision, FillSlot, SetSplit
+from dspy_operator.rollout.actions import Decision, FillSlot, RepairChildren, SetSplit
 from dspy_operator.rollout.capacity import GateState, LoadState
 from dspy_operator.rollout.judging import Action as Verdict
 from dspy_operator.rollout.model import Observation, Order, Phase, Table
+from dspy_operator.rollout.sizing import get_canary_size
 
 FORWARD = (Phase.PREPARING, Phase.STEPPING, Phase.PROMOTING, Phase.BAKING, Phase.PROMOTED)
 ADVANCING = frozenset({Verdict.ADVANCE, Verdict.PROMOTE})
@@ -45,6 +47,7 @@ class Watch:
         self._check_shares(table, world)
         self.uses |= {share.program.revision for share in table.split.shares if share.weight}
         self._check_capacity(world)
+        self._check_own_pods(decision, world)
         if isinstance(decision.action, SetSplit) and table is not before:
             self._check_raise(seen, before, table, world)
 
@@ -88,9 +91,23 @@ class Watch:
         assert not world.deployment.is_rejected(canary.program.revision), (
             "S5: a raise for a rejected revision"
         )
+        if rollout.has_own_pods:
+            size = get_canary_size(world.ready, rollout.plan.routing, canary.weight)
+            assert seen.capacity.own.reachable >= size, f"S2: {canary.weight} % onto too few pods"
+            return
         load = seen.capacity.loads.get(canary.program.revision)
         is_loaded = load is not None and load.state is LoadState.LOADED
         assert is_loaded or (rollout.fast and seen.confirmation.presumed), "S2: a raise onto nothing"
+
+    def _check_own_pods(self, decision: Decision, world: World) -> None:
+        """S3: behind a gateway stable keeps all its pods; else both have at least as many as the spec asks for."""
+        rollout = world.find_rollout()
+        if rollout is None or not rollout.has_own_pods or not isinstance(decision.action, RepairChildren):
+            return
+        stable, canary = (world.pods.get(p.workload, 0) for p in (rollout.origin, rollout.to))
+        if rollout.plan.routing.router is Router.GATEWAY:
+            assert stable == world.ready, f"S3: {stable} pods of stable"
+        assert stable + canary >= world.ready, f"S3: {stable} pods of stable and {canary} of the canary"
 
     def _check_records(self, seen: Observation, decision: Decision) -> None:
         """S4: forward only with a verdict or a nonce; S7: what is rolling back never comes back."""
@@ -110,6 +127,10 @@ class Watch:
             assert not is_gated or seen.gate.state is GateState.PASSED, "S4: past the gate without a verdict"
         if was.phase in {Phase.PREPARING, Phase.REGRESSION, Phase.PROMOTING} or rollout.fast:
             return
+        if rollout.is_previewed and rollout.plan.preview and rollout.plan.preview.auto_promote:
+            lasted = seen.now - (was.started_at or seen.now)
+            assert by_person or lasted >= rollout.plan.preview.duration, "S4: the preview is cut short"
+            return
         verdict = decision.verdict
         assert by_person or (verdict is not None and verdict.action in ADVANCING), (
             f"S4: {was.phase} {was.step} -> {record.phase} {record.step} without a verdict"
@@ -128,8 +149,8 @@ class Watch:
         if before is None or before == after or (was.stable and not was.stable.promoted_at):
             return
         assert after in seen.revisions, "S8: stable without a ControllerRevision"
-        if after and seen.revisions[after].workload != seen.revisions[before].workload:
-            assert not was.is_rejected(after), "S5: a rejected revision becomes stable"
+        if rollout is None and not seen.capacity.ready_pods:
+            assert not was.is_rejected(after or ""), "S5: a rejected revision becomes stable"
             return
         assert rollout is not None, "S8: stable moves without an attempt"
         assert rollout.record.phase is Phase.PROMOTED, "S8: stable moves before the end"

@@ -9,7 +9,7 @@ from dspy_operator.rollout.judging import (
     RolloutConfig,
     StepConfig,
 )
-from dspy_operator.rollout.model import Plan, Program
+from dspy_operator.rollout.model import Plan, Preview, Program, Routing
 
 INTERVAL = 10.0
 """Seconds between looks."""
@@ -31,6 +31,8 @@ def build_plan(
     bake: float = 60.0,
     ready_deadline: float = 600.0,
     gate_deadline: float | None = None,
+    routing: Routing = Routing(),
+    preview: Preview | None = None,
 ) -> Plan:
     """10 %, 50 %, 100 %, each at least 60 s and at most an hour."""
     steps = tuple(
@@ -38,4 +40,13 @@ def build_plan(
         for weight, waits in zip(weights, manual, strict=True)
     )
     config = RolloutConfig(steps, (SCORE,), interval=INTERVAL, mode=mode, on_deadline=on_deadline, bake=bake)
-    return Plan(weights, manual, bake, ready_deadline, config, gate_deadline=gate_deadline)
+    return Plan(
+        weights,
+        manual,
+        bake,
+        ready_deadline,
+        config,
+        gate_deadline=gate_deadline,
+        routing=routing,
+        preview=preview,
+    )

@@ -139,23 +139,6 @@ def old_attempts_and_programs_go(teller: Teller) -> None:
 
 
 @story
-def the_workload_changes_without_a_canary(teller: Teller) -> None:
-    teller.start()
-    teller.apply("a", "w2")
-    teller.wait(30)
-
-
-@story
-def a_broken_workload_is_repaired_by_the_spec(teller: Teller) -> None:
-    teller.start()
-    teller.world.broken_workloads.add("w2")
-    teller.apply("a", "w2")
-    teller.wait(60)
-    teller.apply("a")
-    teller.wait(60)
-
-
-@story
 def the_artifact_comes_late(teller: Teller) -> None:
     teller.start()
     teller.world.artifacts["b"] = ArtifactState.MISSING

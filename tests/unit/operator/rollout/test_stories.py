@@ -12,6 +12,7 @@ import pytest
 from tests.unit.operator.rollout import (
     stories_of_faults,
     stories_of_gates,
+    stories_of_own_pods,
     stories_of_people,
     stories_of_rollouts,
 )
@@ -23,6 +24,7 @@ STORIES: dict[str, Callable[[Teller], None]] = {
     **stories_of_people.STORIES,
     **stories_of_faults.STORIES,
     **stories_of_gates.STORIES,
+    **stories_of_own_pods.STORIES,
 }
 
 

@@ -167,7 +167,7 @@ def test_a_child_that_differs_is_repaired() -> None:
     seen = see()
     decision = decide(replace(seen, capacity=replace(seen.capacity, drifted=("Service", "Deployment"))))
     assert decision.action == RepairChildren()
-    assert decision.message == "Restoring Service, Deployment"
+    assert decision.message == "Applying Service, Deployment"
 
 
 def test_a_new_operator_stamps_the_record_then_the_table_before_it_decides() -> None:

@@ -39,7 +39,7 @@ from dspy_operator.rollout.actions import (
     SetSplit,
 )
 from dspy_operator.rollout.analysis import Analysis
-from dspy_operator.rollout.capacity import ArtifactState, Capacity, Load, LoadState
+from dspy_operator.rollout.capacity import ArtifactState, Capacity, Load, LoadState, Own
 from dspy_operator.rollout.clock import format_exact
 from dspy_operator.rollout.decide import decide
 from dspy_operator.rollout.judging import Counts, Look, Reference
@@ -61,6 +61,7 @@ from dspy_operator.rollout.model import (
     Target,
     Unmeasured,
 )
+from dspy_operator.rollout.sizing import find_sizes
 
 DAWN = 1_800_000_000.0
 """When every story begins, seconds since 1970."""
@@ -99,6 +100,15 @@ class World:
     ready: int = 2
     denied: str = ""
     broken_workloads: set[str] = field(default_factory=set)
+    pods: dict[str, int] = field(default_factory=dict)
+    """Pods of the workloads of an attempt with own pods, as they were repaired last."""
+    denied_own: str = ""
+    most_own: int = 1000
+    followed: int | None = None
+    """The last generation of the table that the gateway follows, when its controller is gone since."""
+    isolated: bool = False
+    unreachable: str = ""
+    down_since: float | None = None
     lag: float = 0.0
     told: tuple[int, float] = (0, 0.0)
     mounted: Split | None = None
@@ -157,6 +167,7 @@ class World:
             name="triage",
             target=self._build_target(previous if has_history else ()),
             queue=self.queue,
+            isolated=self.isolated,
             spec_paused=self.paused,
             record=self.deployment,
             rollout=rollout,
@@ -211,9 +222,12 @@ class World:
                 self.told = (self.table.generation if self.table else 0, self.now)
             case RepairChildren():
                 self.drifted.clear()
+                self.pods = self._find_sizes(self.find_rollout())
+                self.workloads |= self.pods.keys()
             case RemoveWorkload(workload):
                 self.workloads.remove(workload)
                 self.served.discard(workload)
+                self.pods.pop(workload, None)
             case Restamp():
                 assert self.table is not None
                 self.table = replace(self.table, epoch=self.epoch)
@@ -274,20 +288,54 @@ class World:
         state = self._get_artifact(self.target)
         message = "" if state is ArtifactState.READY else f"ConfigMap of {self.target.revision}: {state}"
         in_window = self.target.revision in previous[:3]
-        return Target(self.target, state, message, in_window=in_window, is_gated=self.is_gated)
+        return Target(
+            self.target,
+            state,
+            message,
+            in_window=in_window,
+            is_gated=self.is_gated,
+            unreachable=self.unreachable,
+        )
 
     def _find_target(self) -> Program | None:
         return self.target if isinstance(self.target, Program) else None
 
     def count_ready(self) -> int:
         """Ready pods of stable's workload: the pods of one are ready once they have had its program."""
-        stable = self.deployment.stable
-        program = self.revisions.get(stable.revision) if stable else None
+        program = self._find_stable()
         if program is None or program.workload in self.broken_workloads:
             return 0
         if self._is_loaded(program):
             self.served.add(program.workload)
         return self.ready if program.workload in self.served else 0
+
+    def _find_stable(self) -> Program | None:
+        stable = self.deployment.stable
+        program = self.revisions.get(stable.revision) if stable else None
+        return (
+            replace(program, workload=stable.workload) if program and stable and stable.workload else program
+        )
+
+    def _find_sizes(self, rollout: Rollout | None) -> dict[str, int]:
+        """What each Deployment of an attempt with own pods should have; without one there is nothing to say."""
+        if rollout is None or not rollout.known or not rollout.has_own_pods:
+            return {}
+        return find_sizes(self.ready, rollout, self.table.split if self.table else None)
+
+    def count_own(self, rollout: Rollout | None) -> int:
+        """Ready pods of the canary's own."""
+        if rollout is None or not rollout.has_own_pods or rollout.to.workload in self.broken_workloads:
+            return 0
+        return min(self.most_own, self.pods.get(rollout.to.workload, 0)) if self._is_loaded(rollout.to) else 0
+
+    def _build_own(self, rollout: Rollout | None) -> Own:
+        ready = self.count_own(rollout)
+        return Own(ready, 0 if self._find_obstacle() else ready, self.denied_own, self._find_obstacle())
+
+    def _find_obstacle(self) -> str:
+        if self.followed is None or self.table is None or self.table.generation <= self.followed:
+            return ""
+        return "HTTPRoute triage: Gateway public has said nothing of it"
 
     def _is_reached(self) -> bool:
         """Whether the pods use the newest table, also when that was deleted since."""
@@ -298,6 +346,8 @@ class World:
         if self.table is None:
             return Confirmation()
         told = self.told[0] == self.table.generation
+        if self._find_obstacle():
+            return Confirmation(refreshed=told, message=self._find_obstacle())
         weighted = [s.program for s in self.table.split.shares if s.weight]
         loaded = all(self._is_loaded(program) for program in weighted)
         if self.prometheus and self._is_reached() and loaded:
@@ -323,8 +373,7 @@ class World:
         )
 
     def _build_capacity(self, rollout: Rollout | None) -> Capacity:
-        stable = self.deployment.stable
-        program = self.revisions.get(stable.revision) if stable else None
+        program = self._find_stable()
         programs = [
             p for p in (program, rollout.to if rollout else None, self.target) if isinstance(p, Program)
         ]
@@ -334,11 +383,24 @@ class World:
             slots=tuple(self.slots),
             archived=frozenset(self.archived),
             available=frozenset(self.list_available()),
-            drifted=tuple(sorted(self.drifted)),
+            drifted=tuple(sorted(self.drifted | self._list_unsized(rollout))),
+            own=self._build_own(rollout),
+            down_for=self._measure_down(),
             denied=self.denied,
             leaving=tuple(sorted(w for w in self.workloads if program and w != program.workload)),
             loads={p.revision: self._build_load(p) for p in programs},
         )
+
+    def _list_unsized(self, rollout: Rollout | None) -> set[str]:
+        sizes = self._find_sizes(rollout)
+        return {"Deployment"} if any(self.pods.get(w) != size for w, size in sizes.items()) else set()
+
+    def _measure_down(self) -> float:
+        if self.count_ready():
+            self.down_since = None
+            return 0.0
+        self.down_since = self.now if self.down_since is None else self.down_since
+        return self.now - self.down_since
 
     # --- the test --------------------------------------------------------------------------------------------
 

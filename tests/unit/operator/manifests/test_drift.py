@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dspy_operator.reconcile.drift import digest_manifest, is_covered
+from dspy_operator.manifests.drift import digest_manifest, is_covered
 
 manifests = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=5),

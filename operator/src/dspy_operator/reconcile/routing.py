@@ -1,0 +1,83 @@
+"""Which router moves this resource's traffic now, and the view that it goes by: both from one reading."""
+
+from dataclasses import replace
+
+from dspy_operator.api.choices import Router as RouterKind
+from dspy_operator.manifests.gateway import Parents, read_parents
+from dspy_operator.reconcile import children
+from dspy_operator.reconcile.children import Wanted
+from dspy_operator.reconcile.memory import Memory
+from dspy_operator.reconcile.snapshot import Snapshot
+from dspy_operator.rollout.model import Program, Rollout, Share, Split
+from dspy_operator.rollout.sizing import find_sizes
+from dspy_operator.traffic.gateway_api import GatewayRouter
+from dspy_operator.traffic.process import ProcessRouter
+from dspy_operator.traffic.replicas import ReplicasRouter
+from dspy_operator.traffic.view import Router, View
+
+GATEWAY, PROCESS, REPLICAS = GatewayRouter(), ProcessRouter(), ReplicasRouter()
+
+
+def choose_router(snapshot: Snapshot, rollout: Rollout | None) -> Router:
+    """By the attempt's frozen plan while a canary has its own pods, else by the spec."""
+    if rollout is not None and rollout.known and rollout.has_own_pods:
+        return GATEWAY if rollout.plan.routing.router is RouterKind.GATEWAY else REPLICAS
+    return GATEWAY if _find_parents(snapshot) else PROCESS
+
+
+def build_view(
+    snapshot: Snapshot, memory: Memory, rollout: Rollout | None, split: Split | None, now: float
+) -> View:
+    """What the router sees; `now` in seconds by the API server's clock."""
+    previews = rollout is not None and rollout.plan.preview is not None and rollout.has_own_pods
+    return View(
+        owner=snapshot.owner,
+        services=snapshot.services,
+        slices=snapshot.slices,
+        pods=snapshot.pods,
+        route=snapshot.route,
+        parents=_find_parents(snapshot) or read_parents(snapshot.route),
+        override_header=children.get_headers(snapshot).override,
+        sizes=find_deployment_sizes(snapshot, rollout, split),
+        preview=rollout.to.workload if rollout and previews and not rollout.record.phase.is_end else "",
+        lasts=lambda name, state: memory.lasting.measure(name, state, now),
+    )
+
+
+def find_deployment_sizes(snapshot: Snapshot, rollout: Rollout | None, split: Split | None) -> dict[str, int]:
+    """Pods that each workload should have; only those of an attempt with own pods are not simply the spec's."""
+    replicas = children.get_replicas(snapshot)
+    if rollout is not None and rollout.known and rollout.has_own_pods:
+        return find_sizes(replicas, rollout, split)
+    return {split.stable.program.workload: replicas} if split else {}
+
+
+def build_wanted(
+    snapshot: Snapshot, view: View, rollout: Rollout | None, stable: Program | None, split: Split | None
+) -> Wanted:
+    """The children that depend on where traffic goes; nothing while it is not known what stable's pods run."""
+    if stable is None or stable.revision not in snapshot.revisions:
+        return Wanted()
+    sizes = view.sizes or {stable.workload: children.get_replicas(snapshot)}
+    programs = {program.workload: program for program in _list_programs(rollout, stable)}
+    pods = tuple(
+        (replace(snapshot.revisions[program.revision], workload=workload), sizes[workload])
+        for workload, program in programs.items()
+        if workload in sizes and program.revision in snapshot.revisions
+    )
+    router = choose_router(snapshot, rollout)
+    shown = split or Split(Share(stable, 0, 100))
+    return Wanted(pods, tuple(router.list_services(view, shown)), has_route=router is GATEWAY)
+
+
+def _list_programs(rollout: Rollout | None, stable: Program) -> list[Program]:
+    """The programs whose pods must be there: stable, and a canary with its own."""
+    own = [rollout.to] if rollout is not None and rollout.known and rollout.has_own_pods else []
+    return [*own, stable]
+
+
+def _find_parents(snapshot: Snapshot) -> Parents | None:
+    """The Gateways that the spec names."""
+    gateway = (snapshot.deployment["spec"].get("traffic") or {}).get("gateway") or {}
+    refs = gateway.get("parentRefs") or []
+    return Parents(refs, gateway.get("hostnames") or ()) if refs else None
