@@ -120,6 +120,7 @@ class Memory:
     checkpoint_at: float = 0.0
     refreshing: Refreshing = field(default_factory=Refreshing)
     lasting: Lasting = field(default_factory=Lasting)
+    is_coming_up: bool = False
     routed_at: tuple[int, float | None] = (0, None)
     missing_since: float | None = None
     p95: Mapping[str, float] = field(default_factory=dict)

@@ -90,7 +90,7 @@ def build_observation(snapshot: Snapshot, memory: Memory, given: Given) -> Obser
             rollout,
             target,
             routing.build_wanted(snapshot, view, rollout, stable, split),
-            _build_own(snapshot, router, view, rollout, table),
+            _build_own(snapshot, memory, router, view, rollout, table),
         ),
         gate=gates.observe_gate(snapshot, record, rollout, _find_program(target)),
         orders=list_orders(snapshot.annotations, record, rollout),
@@ -313,16 +313,24 @@ def _get_artifact_state(snapshot: Snapshot, program: Program) -> tuple[ArtifactS
 
 
 def _build_own(
-    snapshot: Snapshot, router: Router, view: View, rollout: Rollout | None, table: Table | None
+    snapshot: Snapshot,
+    memory: Memory,
+    router: Router,
+    view: View,
+    rollout: Rollout | None,
+    table: Table | None,
 ) -> Own:
     """The pods of a canary that has its own; none can be reached before the table names it."""
     if rollout is None or not rollout.has_own_pods:
         return Own()
     named = table is not None and table.split.canary is not None and table.split.canary.program == rollout.to
     reachable, message = router.count_reachable(view, table.split) if table and named else (0, "")
+    ready = len(pods.list_ready_pods(snapshot, rollout.to))
+    memory.is_coming_up = children.get_replicas(snapshot) == 0 or (memory.is_coming_up and not ready)
     return Own(
-        ready=len(pods.list_ready_pods(snapshot, rollout.to)),
+        ready=ready,
         reachable=reachable,
+        is_coming_up=memory.is_coming_up,
         denied=children.find_denial(snapshot, rollout.to),
         message=pods.find_waiting(snapshot, rollout.to) or message,
     )
@@ -339,7 +347,7 @@ def _build_capacity(
     own: Own,
 ) -> Capacity:
     archived = frozenset(children.list_archived(snapshot))
-    ready = len(pods.list_ready_pods(snapshot, stable))
+    ready, replicas = len(pods.list_ready_pods(snapshot, stable)), children.get_replicas(snapshot)
     offered = {snapshot.artifact.digest} if snapshot.artifact.digest else set()
     programs = {p.revision: p for p in (stable, rollout.to if rollout else None) if p}
     homes = {rollout.to.revision: rollout.to} if rollout and rollout.has_own_pods else {}
@@ -347,7 +355,7 @@ def _build_capacity(
         programs.setdefault(target.program.revision, target.program)
     return Capacity(
         ready_pods=ready,
-        desired_pods=children.get_replicas(snapshot),
+        desired_pods=replicas,
         slots=snapshot.slots,
         archived=archived,
         available=archived | offered | frozenset(filter(None, snapshot.slots)),
@@ -355,7 +363,7 @@ def _build_capacity(
         leaving=children.list_leaving(snapshot, stable),
         denied=children.find_denial(snapshot, stable),
         own=own,
-        down_for=memory.lasting.measure("down", None if ready else True, given.now),
+        down_for=memory.lasting.measure("down", True if replicas and not ready else None, given.now),
         loads={
             revision: pods.build_load(
                 given.reading, snapshot, program, pods.list_ready_pods(snapshot, homes.get(revision, stable))

@@ -180,14 +180,21 @@ def a_workload_is_unused(seen: Observation) -> Decision | None:
     if is_wanted and not is_settled(seen):
         if capacity.denied:
             return _describe_denial(seen)
-        waited = (
-            seen.confirmation.message or f"{capacity.ready_pods} of {capacity.desired_pods} pods are ready"
-        )
-        message = f"Before the pods of workload {capacity.leaving[0]} go: {waited}"
-        return Decision(Reason.UPDATING_PODS, message, wait=REFRESH_WAIT)
+        return _describe_leaving(seen)
     action = RemoveWorkload(capacity.leaving[0])
     return Decision(
         Reason.UPDATING_PODS, f"Removing the pods of workload {capacity.leaving[0]}", action=action, wait=0
+    )
+
+
+def _describe_leaving(seen: Observation) -> Decision:
+    """What keeps pods that nothing should reach any more."""
+    capacity, confirmation = seen.capacity, seen.confirmation
+    waited = confirmation.message or f"{capacity.ready_pods} of {capacity.desired_pods} pods are ready"
+    is_refused = confirmation.message and not confirmation.is_settling and seen.table and seen.table.intact
+    reason = Reason.GATEWAY_NOT_READY if is_refused else Reason.UPDATING_PODS
+    return Decision(
+        reason, f"Before the pods of workload {capacity.leaving[0]} go: {waited}", wait=REFRESH_WAIT
     )
 
 

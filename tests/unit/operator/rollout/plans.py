@@ -31,7 +31,7 @@ def build_plan(
     bake: float = 60.0,
     ready_deadline: float = 600.0,
     gate_deadline: float | None = None,
-    routing: Routing = Routing(),
+    routing: Routing | None = None,
     preview: Preview | None = None,
 ) -> Plan:
     """10 %, 50 %, 100 %, each at least 60 s and at most an hour."""
@@ -47,6 +47,6 @@ def build_plan(
         ready_deadline,
         config,
         gate_deadline=gate_deadline,
-        routing=routing,
+        routing=routing or Routing(),
         preview=preview,
     )

@@ -104,6 +104,7 @@ class World:
     """Pods of the workloads of an attempt with own pods, as they were repaired last."""
     denied_own: str = ""
     most_own: int = 1000
+    is_coming_up: bool = False
     followed: int | None = None
     """The last generation of the table that the gateway follows, when its controller is gone since."""
     isolated: bool = False
@@ -330,7 +331,9 @@ class World:
 
     def _build_own(self, rollout: Rollout | None) -> Own:
         ready = self.count_own(rollout)
-        return Own(ready, 0 if self._find_obstacle() else ready, self.denied_own, self._find_obstacle())
+        self.is_coming_up = self.ready == 0 or (self.is_coming_up and not ready)
+        obstacle = self._find_obstacle()
+        return Own(ready, 0 if obstacle else ready, self.is_coming_up, self.denied_own, obstacle)
 
     def _find_obstacle(self) -> str:
         if self.followed is None or self.table is None or self.table.generation <= self.followed:
