@@ -24,7 +24,9 @@ OPERATOR = {
     "dspyrollouts/status.dspy-operator.io": "patch",
     "deployments.apps": ALL,
     "controllerrevisions.apps": "get list watch create delete",
-    "services.": "get list watch create patch",
+    "services.": ALL,
+    "endpointslices.discovery.k8s.io": "list watch",
+    "httproutes.gateway.networking.k8s.io": ALL,
     "configmaps.": ALL,
     "jobs.batch": "get list watch create delete",
     "poddisruptionbudgets.policy": ALL,
@@ -110,6 +112,7 @@ SOURCE = Path(__file__).parents[2] / "operator" / "src" / "dspy_operator"
 VERBS = {
     "find": {"get"},
     "list_": {"list"},
+    "has_kind": {"list"},
     "create": {"create"},
     "apply": {"patch"},
     "annotate": {"patch"},

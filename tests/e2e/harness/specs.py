@@ -65,6 +65,14 @@ def with_artifact(obj: Object, artifact: Artifact) -> Object:
     return changed
 
 
+def with_environment(obj: Object, **variables: str) -> Object:
+    """A copy whose pods have these variables: another workload."""
+    changed = deepcopy(obj)
+    container = changed["spec"]["serving"]["podTemplate"]["spec"]["containers"][0]
+    container["env"] = [{"name": name, "value": value} for name, value in variables.items()]
+    return changed
+
+
 def with_strategy(obj: Object, strategy: Object) -> Object:
     """A copy with another strategy."""
     changed = deepcopy(obj)
