@@ -58,6 +58,7 @@ def install_gateway(cluster: Cluster) -> None:
         install_gateway_api(cluster)
         image = build_images(cluster, ("traefik",))["traefik"]
         with step("Traefik"):
+            apply_manifest(cluster, MANIFESTS / "gateway-namespace.yaml")
             apply_manifest(cluster, MANIFESTS / "gateway.yaml", IMAGE=image)
             wait_for_gateway(cluster, "traefik", "public")
 
