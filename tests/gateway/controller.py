@@ -1,16 +1,15 @@
 """A small Gateway API controller for Envoy, beside it in its pod: `python -m tests.gateway.controller`.
 
-Standard library only. It watches, and writes three things: Envoy's files (routes, clusters, endpoints; each replaced by
-rename(2), which is what Envoy looks for), the status of Gateways and routes, and a log line for what it did. An
-annotation on the Gateway, `dspy-operator.io/test-hold: routes,status`, makes it leave some of that unwritten.
-`GET /state` on port 8081 says what it holds back and which generation of each route Envoy was told.
+Standard library only. It watches, and writes Envoy's files (routes, clusters, each cluster's endpoints; replaced by
+rename(2), which is what Envoy looks for) and the status of Gateways and routes. The annotation `dspy-operator.io/test-hold-routes: "true"` on the Gateway makes it leave the files as they are.
+`GET /state` on port 8081 says whether it does, and which generation of each route Envoy was told.
 """
 
 from __future__ import annotations
 
 import http.client
 import json
-import os
+import signal
 import sys
 import threading
 import time
@@ -21,14 +20,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.gateway.kube import Mirror, RefusedError, call
-from tests.gateway.routing import Config, build_config, build_route_configuration
+from tests.gateway.routing import DIRECTORY, Config, build_config, build_route_configuration, get_file
 from tests.gateway.status import (
     build_condition,
     build_parents,
     date,
     find_gateways,
-    find_holds,
     is_accepted,
+    is_held,
 )
 
 if TYPE_CHECKING:
@@ -36,7 +35,6 @@ if TYPE_CHECKING:
 
     from tests.gateway.kube import Key, Object
 
-DIRECTORY = Path("/config")
 API = "/apis/gateway.networking.k8s.io/v1"
 KINDS = {
     "classes": f"{API}/gatewayclasses",
@@ -54,7 +52,7 @@ TAKEN_SECONDS = 3.0
 class Files:
     """Envoy's files, written when they change and in an order in which no route ever names an unknown cluster."""
 
-    directory: Path = DIRECTORY
+    directory: Path
     written: dict[str, str] = field(default_factory=dict)
     clusters: dict[str, Object] = field(default_factory=dict)
     endpoints: dict[str, Object] = field(default_factory=dict)
@@ -62,7 +60,8 @@ class Files:
     def write(self, config: Config) -> None:
         """Tell Envoy; clusters that only the former routes named stay until the next time."""
         clusters, endpoints = self.clusters | config.clusters, self.endpoints | config.endpoints
-        self.replace("eds", list(endpoints.values()))
+        for name, resource in endpoints.items():
+            self.replace(get_file(name), [resource])
         if self.replace("cds", list(clusters.values())):
             wait_for_clusters(clusters.keys())
         if self.replace("rds", [build_route_configuration(config)]):
@@ -121,19 +120,17 @@ class Controller:
     def pass_once(self, seen: dict[str, dict[Key, Object]]) -> None:
         """Write what should be written of what was seen: first Envoy's files, then the status that says so."""
         gateways = find_gateways(seen["classes"], seen["gateways"])
-        holds = find_holds(gateways)
-        if "routes" not in holds:
+        held = is_held(gateways)
+        told = self.state.get("routes", {})
+        if not held:
             accepted = [route for route in seen["routes"].values() if is_accepted(route, gateways)]
             self.files.write(build_config(accepted, seen["services"], seen["slices"].values()))
             told = {
                 f"{r['metadata']['namespace']}/{r['metadata']['name']}": r["metadata"]["generation"]
                 for r in accepted
             }
-        else:
-            told = self.state.get("routes", {})
-        self.state = {"holds": sorted(holds), "routes": told}
-        if "status" not in holds:
-            self.write_statuses(seen, gateways)
+        self.state = {"held": held, "routes": told}
+        self.write_statuses(seen, gateways)
 
     def write_statuses(self, seen: dict[str, dict[Key, Object]], gateways: dict[Key, Object]) -> None:
         """Classes, Gateways, routes: each only where it is not yet as it should be."""
@@ -188,7 +185,9 @@ def serve_state(controller: Controller) -> None:
 
 def main() -> None:
     """Run until the pod ends; an unexpected exception ends the process, and the kubelet starts another."""
-    controller = Controller(Files(Path(os.environ.get("CONFIG_DIRECTORY", DIRECTORY))))
+    # The first process of a container would ignore it, and the pod's end would take its whole grace period.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    controller = Controller(Files(Path(DIRECTORY)))
     serve_state(controller)
     controller.run()
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from tests.gateway.kube import Key, Object
 
 TYPE = "type.googleapis.com/envoy.config"
+DIRECTORY = "/config"
 UNRESOLVED = "unresolved"  # no cluster has this name, so that its share is answered 500
 SERVICE_LABEL = "kubernetes.io/service-name"
 UPSTREAM_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
@@ -36,7 +37,7 @@ class Backend:
 
 @dataclass(frozen=True)
 class Config:
-    """The resources of Envoy's three files."""
+    """The resources of Envoy's files."""
 
     virtual_hosts: list[Object]
     clusters: dict[str, Object]
@@ -134,8 +135,9 @@ def split(backends: list[Backend]) -> Object:
 
 
 def build_cluster(name: str) -> Object:
-    """A cluster whose endpoints come from the file of endpoints."""
-    source = {"resource_api_version": "V3", "path_config_source": {"path": "/config/eds.json"}}
+    """A cluster whose endpoints come from a file."""
+    path = f"{DIRECTORY}/{get_file(name)}.json"
+    source = {"resource_api_version": "V3", "path_config_source": {"path": path}}
     return {
         "@type": f"{TYPE}.cluster.v3.Cluster",
         "name": name,
@@ -150,6 +152,11 @@ def build_cluster(name: str) -> Object:
             }
         },
     }
+
+
+def get_file(cluster: str) -> str:
+    """The name of a cluster's file of endpoints: Envoy takes no more than one cluster's from a file."""
+    return "eds-" + cluster.replace("/", "_").replace(":", "_")
 
 
 def build_endpoints(name: str, services: Mapping[Key, Object], slices: Iterable[Object]) -> Object:

@@ -16,8 +16,7 @@ if TYPE_CHECKING:
     from tests.gateway.kube import Key, Object
 
 CONTROLLER = "dspy-operator.io/test-envoy"
-HOLD = "dspy-operator.io/test-hold"
-HOLDS = frozenset({"routes", "status"})
+HOLD = "dspy-operator.io/test-hold-routes"
 RULE_FIELDS = {"name", "matches", "backendRefs"}
 MATCH_FIELDS = {"path", "headers"}
 
@@ -28,10 +27,11 @@ def find_gateways(classes: Mapping[Key, Object], gateways: Mapping[Key, Object])
     return {key: found for key, found in gateways.items() if found["spec"]["gatewayClassName"] in ours}
 
 
-def find_holds(gateways: Mapping[Key, Object]) -> frozenset[str]:
-    """What a story has told the controller not to write: `routes` (Envoy's files), `status`, or both."""
-    texts = [gateway["metadata"].get("annotations", {}).get(HOLD, "") for gateway in gateways.values()]
-    return frozenset(word for text in texts for word in text.split(",")) & HOLDS
+def is_held(gateways: Mapping[Key, Object]) -> bool:
+    """Whether a story wants that Envoy learns nothing new, whatever the status says."""
+    return any(
+        gateway["metadata"].get("annotations", {}).get(HOLD) == "true" for gateway in gateways.values()
+    )
 
 
 def list_parents(route: Object, gateways: Mapping[Key, Object]) -> list[Object]:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 Object = dict[str, Any]
 
 OPERATOR_API = "dspy-operator.io/v1alpha1"
+GATEWAY_API = "gateway.networking.k8s.io/v1"
 MANAGER = "stories"
 NOT_FOUND = 404
 CALL_SECONDS = 30.0
@@ -39,6 +40,9 @@ PLURALS = {
     "ResourceQuota": "resourcequotas",
     "Lease": "leases",
     "Job": "jobs",
+    "ClusterRoleBinding": "clusterrolebindings",
+    "Gateway": "gateways",
+    "HTTPRoute": "httproutes",
     "CustomResourceDefinition": "customresourcedefinitions",
     "DSPyDeployment": "dspydeployments",
     "DSPyRollout": "dspyrollouts",
@@ -51,11 +55,14 @@ VERSIONS = {
     "PodDisruptionBudget": "policy/v1",
     "Lease": "coordination.k8s.io/v1",
     "Job": "batch/v1",
+    "ClusterRoleBinding": "rbac.authorization.k8s.io/v1",
+    "Gateway": GATEWAY_API,
+    "HTTPRoute": GATEWAY_API,
     "CustomResourceDefinition": "apiextensions.k8s.io/v1",
     "DSPyDeployment": OPERATOR_API,
     "DSPyRollout": OPERATOR_API,
 }
-CLUSTER_WIDE = {"Namespace", "CustomResourceDefinition"}
+CLUSTER_WIDE = {"Namespace", "CustomResourceDefinition", "ClusterRoleBinding"}
 
 
 class RefusedError(Exception):

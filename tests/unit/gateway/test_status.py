@@ -10,8 +10,8 @@ from tests.gateway.status import (
     HOLD,
     build_parents,
     find_gateways,
-    find_holds,
     is_accepted,
+    is_held,
 )
 
 Object = dict[str, Any]
@@ -117,7 +117,7 @@ def test_only_gateways_of_a_class_of_this_controller_are_ours() -> None:
     assert find_gateways(classes, GATEWAYS | {("dspy-gateway", "public"): other}) == GATEWAYS
 
 
-def test_what_is_held_is_read_from_the_gateways_annotation() -> None:
-    assert find_holds(GATEWAYS) == frozenset()
-    held = {"metadata": {"annotations": {HOLD: "routes,status,nonsense"}}}
-    assert find_holds({("dspy-gateway", "envoy"): held}) == {"routes", "status"}
+def test_a_story_holds_the_routes_back_by_an_annotation_on_the_gateway() -> None:
+    held = {"metadata": {"annotations": {HOLD: "true"}}}
+    assert is_held(GATEWAYS | {("dspy-gateway", "other"): held})
+    assert not is_held(GATEWAYS)
