@@ -1,8 +1,9 @@
 """A small Gateway API controller for Envoy, beside it in its pod: `python -m tests.gateway.controller`.
 
 Standard library only. It watches, and writes Envoy's files (routes, clusters, each cluster's endpoints; replaced by
-rename(2), which is what Envoy looks for) and the status of Gateways and routes. The annotation `dspy-operator.io/test-hold-routes: "true"` on the Gateway makes it leave the files as they are.
-`GET /state` on port 8081 says whether it does, and which generation of each route Envoy was told.
+rename(2), which is what Envoy looks for) and the status of Gateways and routes. The Gateway's annotation
+`dspy-operator.io/test-hold-routes: "true"` makes it leave the files as they are. `GET /state` on port 8081 says whether
+it does, and which generation of each route Envoy was told.
 """
 
 from __future__ import annotations
@@ -146,20 +147,20 @@ class Controller:
             parents = build_parents(route, gateways, seen["services"], now)
             if parents != route.get("status", {}).get("parents", []):
                 path = f"{API}/namespaces/{namespace}/httproutes/{name}"
-                self.patch(path, route, {"parents": parents})
+                self.update(path, route, {"parents": parents})
 
     def write_conditions(self, path: str, found: Object, kinds: tuple[str, ...], now: str) -> None:
         """These conditions as True."""
         before = found.get("status", {}).get("conditions", [])
         conditions = date([build_condition(kind) for kind in kinds], found, before, now)
         if conditions != before:
-            self.patch(path, found, {"conditions": conditions})
+            self.update(path, found, {"conditions": conditions})
 
-    def patch(self, path: str, found: Object, status: Object) -> None:
+    def update(self, path: str, found: Object, changes: Object) -> None:
         """Write a status over the version that was seen; who was faster is seen next, and then it is tried again."""
-        version = found["metadata"]["resourceVersion"]
+        status = found.get("status", {}) | changes
         try:
-            call("PATCH", f"{path}/status", {"metadata": {"resourceVersion": version}, "status": status})
+            call("PUT", f"{path}/status", found | {"status": status})
         except (RefusedError, OSError, http.client.HTTPException) as error:
             print(f"{path}: {error}", file=sys.stderr, flush=True)
 

@@ -38,7 +38,7 @@ def open_request(
     context = ssl.create_default_context(cafile=str(ACCOUNT / "ca.crt"))
     connection = http.client.HTTPSConnection(HOST, timeout=timeout, context=context)
     token = (ACCOUNT / "token").read_text()  # the kubelet renews it
-    headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/merge-patch+json"}
+    headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
     connection.request(method, path, json.dumps(body) if body is not None else None, headers)
     response = connection.getresponse()
     if response.status >= 300:

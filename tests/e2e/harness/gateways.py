@@ -156,7 +156,7 @@ class Gateway:
     def _may_write_status(self) -> bool:
         account = f"system:serviceaccount:{GATEWAY_NAMESPACE}:{self.kind}"
         group, _, _ = GATEWAY_API.partition("/")
-        action = {"group": group, "resource": "httproutes", "subresource": "status", "verb": "patch"}
+        action = {"group": group, "resource": "httproutes", "subresource": "status", "verb": "update"}
         review = {
             "apiVersion": "authorization.k8s.io/v1",
             "kind": "SubjectAccessReview",
