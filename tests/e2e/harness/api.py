@@ -131,11 +131,11 @@ class Api:
         """Text of an HTTP endpoint."""
         return self._send("GET", _build_proxy_path(target, path)).text
 
-    def read_log(self, namespace: str, pod: str, lines: int = 40) -> str:
-        """The end of a pod's log; empty when it has none."""
+    def read_log(self, namespace: str, pod: str, lines: int = 40, container: str = "") -> str:
+        """The end of a pod's log, of one of its containers if named; empty when it has none."""
         try:
             path = f"{build_path('Pod', namespace, pod)}/log"
-            return self._send("GET", path, params={"tailLines": str(lines)}).text
+            return self._send("GET", path, params={"tailLines": str(lines), "container": container}).text
         except RefusedError:
             return ""
 

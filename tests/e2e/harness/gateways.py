@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from tests.cluster.provider import Cluster
     from tests.e2e.harness.api import Api, Object
+    from tests.e2e.harness.world import World
 
 INSTALL = {"traefik": install_gateway, "envoy": install_envoy}
 KINDS = tuple(INSTALL)
@@ -138,8 +139,11 @@ class Gateway:
 
     def tell(self) -> str:
         """The end of its logs."""
-        names = [pod["metadata"]["name"] for pod in self.list_pods()]
-        return "\n".join(self.api.read_log(GATEWAY_NAMESPACE, name) for name in names)
+        parts = []
+        for pod in self.list_pods():
+            for container in ("", "controller"):  # Traefik has no second one, and no log of it
+                parts.append(self.api.read_log(GATEWAY_NAMESPACE, pod["metadata"]["name"], 20, container))
+        return "\n".join(parts)
 
     def _scale(self, replicas: int) -> None:
         self.api.merge("Deployment", GATEWAY_NAMESPACE, self.kind, {"spec": {"replicas": replicas}})
@@ -213,3 +217,15 @@ def build_gateway_clients(
     return build_traffic_objects(
         namespace, image, f"{gateway.url}/ask", rps=0, name=name, options=(*more, *options)
     )
+
+
+def ask_through(world: World, gateway: Gateway, hostname: str) -> None:
+    """Let the clients of a world ask a gateway instead of the Service; `World.start_traffic` lets them begin."""
+    name = f"traffic-{gateway.kind}"
+    image = world.installation.images["python"]
+    options = ("--feedback", "0.1")
+    world.api.apply(
+        *build_gateway_clients(gateway, world.namespace, image, hostname, name=name, options=options)
+    )
+    wait_for("the clients", lambda: is_ready(world.api.get("Pod", world.namespace, name)), SECONDS)
+    world.clients = name
