@@ -139,11 +139,10 @@ class Gateway:
 
     def tell(self) -> str:
         """The end of its logs."""
-        parts = []
-        for pod in self.list_pods():
-            for container in ("", "controller"):  # Traefik has no second one, and no log of it
-                parts.append(self.api.read_log(GATEWAY_NAMESPACE, pod["metadata"]["name"], 20, container))
-        return "\n".join(parts)
+        read, names = self.api.read_log, [pod["metadata"]["name"] for pod in self.list_pods()]
+        # Of a second container if there is one; the log of none is empty.
+        logs = (read(GATEWAY_NAMESPACE, name, 20, of) for name in names for of in ("", "controller"))
+        return "\n".join(logs)
 
     def _scale(self, replicas: int) -> None:
         self.api.merge("Deployment", GATEWAY_NAMESPACE, self.kind, {"spec": {"replicas": replicas}})
