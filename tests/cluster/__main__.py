@@ -17,7 +17,8 @@ from tests.cluster.builds import COMPONENTS, list_binaries, tool
 from tests.cluster.choose import choose
 from tests.cluster.debian import TEST_PACKAGES, debian_program
 from tests.cluster.embedded import PROCESSES, EmbeddedCluster, find_owner
-from tests.cluster.images import build_local_images, build_store_image
+from tests.cluster.gateway import get_gateway_api
+from tests.cluster.images import GATEWAYS, NAMES, build_local_images, build_store_image
 from tests.cluster.kind import KindCluster
 from tests.cluster.processes import ClusterError
 from tests.cluster.state import get_cache
@@ -47,8 +48,9 @@ def build() -> None:
     for name in TEST_PACKAGES:
         debian_program(name)
     build_store_image()
+    get_gateway_api()
     if not with_docker:
-        build_local_images()
+        build_local_images((*NAMES, *GATEWAYS))
 
 
 def down() -> None:

@@ -17,7 +17,7 @@ DEFAULT_INTERVAL = "2s"
 def build_images(cluster: Cluster, names: tuple[str, ...] = NAMES) -> dict[str, str]:
     """Build the images of this checkout and load them; the references that pods use, by name.
 
-    Names are `dspy-operator`, `dspy-server`, `python` (plain Python) and `prometheus`.
+    Names are `dspy-operator`, `dspy-server`, `python` (plain Python) and `prometheus`; on demand `traefik` and `envoy`.
     """
     references = {}
     for name, image in (build_docker_images(names) if has_docker() else build_local_images(names)).items():

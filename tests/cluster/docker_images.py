@@ -13,7 +13,12 @@ from tests.cluster.state import REPOSITORY, step
 from tests.cluster.versions import get_version
 
 DOCKERFILES = {"dspy-operator": "operator/Dockerfile", "dspy-server": "serving-image/Dockerfile"}
-PUBLISHED = {"python": "PYTHON_IMAGE", "prometheus": "PROMETHEUS_IMAGE"}
+PUBLISHED = {
+    "python": "PYTHON_IMAGE",
+    "prometheus": "PROMETHEUS_IMAGE",
+    "traefik": "TRAEFIK_IMAGE",
+    "envoy": "ENVOY_IMAGE",
+}
 
 
 @cache

@@ -20,7 +20,7 @@ from tests.cluster.control_plane import ControlPlane, is_answering
 from tests.cluster.images import build_pause_image
 from tests.cluster.preflight import check_machine
 from tests.cluster.processes import ClusterError, Process
-from tests.cluster.provider import LoadableImage, kubectl
+from tests.cluster.provider import GATEWAY_NAMESPACE, GATEWAY_SERVICE, LoadableImage, kubectl
 from tests.cluster.state import choose_ports, get_cache, locked, step, write_atomically
 
 PORTS = ("kubelet", "kubelet-health", "proxy-health", "proxy-metrics", "scheduler", "dns", "dns-ready")
@@ -110,8 +110,12 @@ class EmbeddedCluster:
         return image.reference
 
     def gateway_url(self) -> str:
-        """There is no gateway in this cluster."""
-        raise ClusterError("no gateway here")
+        """The gateway's Service: its address is the same here as in a pod, as kube-proxy works on this machine."""
+        address = ("-o", "jsonpath={.spec.clusterIP}", "--ignore-not-found")
+        found = kubectl(self, "-n", GATEWAY_NAMESPACE, "get", "service", GATEWAY_SERVICE, *address)
+        if not found:
+            raise ClusterError("There is no gateway in this cluster: `install_gateway` makes one.")
+        return f"http://{found}"
 
     def _claim(self) -> None:
         owner = find_owner()

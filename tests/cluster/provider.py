@@ -12,6 +12,9 @@ from typing import IO, Protocol
 from tests.cluster.builds import tool
 from tests.cluster.debian import run
 
+GATEWAY_NAMESPACE = "dspy-gateway"
+GATEWAY_SERVICE = "gateway"
+
 
 class LoadableImage(Protocol):
     """An image on this machine: `localhost/NAME:HASH`."""

@@ -196,21 +196,20 @@ class Recorder:
         }
 
 
-async def post(url: str, body: dict[str, Any], user: str, timeout: float) -> dict[str, Any]:  # noqa: ASYNC109 - a number of the report
+async def post(url: str, body: dict[str, Any], more: dict[str, str], timeout: float) -> dict[str, Any]:  # noqa: ASYNC109 - a number of the report
     """One POST over a new connection, one attempt; raises OSError, TimeoutError, EOFError or BadAnswer."""
     where = urlsplit(url)
     data = json.dumps(body).encode()
-    head = (
-        f"POST {where.path} HTTP/1.1\r\nHost: {where.netloc}\r\nContent-Type: application/json\r\n"
-        f"X-User-Id: {user}\r\nContent-Length: {len(data)}\r\nConnection: close\r\n\r\n"
-    )
+    headers = {"Host": where.netloc, "Content-Type": "application/json"} | more
+    headers |= {"Content-Length": str(len(data)), "Connection": "close"}
+    head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
     async with asyncio.timeout(timeout):
         # IPv4 only: with two addresses for a name asyncio would quietly try the second.
         reader, writer = await asyncio.open_connection(
             where.hostname, where.port or 80, family=socket.AF_INET
         )
         try:
-            writer.write(head.encode() + data)
+            writer.write(f"POST {where.path} HTTP/1.1\r\n{head}\r\n".encode() + data)
             answer = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
             size = re.search(r"(?i)\ncontent-length: *(\d+)", answer)
             payload = await (reader.readexactly(int(size[1])) if size else reader.read())
@@ -291,7 +290,7 @@ class Client:
         began = clock()
         try:
             body = {"inputs": {"ticket": ticket["ticket"]}}
-            answer = await post(self.options.url, body, user, self.options.timeout)
+            answer = await post(self.options.url, body, self.build_headers(user), self.options.timeout)
             right, meta = answer["outputs"]["queue"] == ticket["queue"], answer["meta"]
             arrived = Answer(sent_at, clock() - began, user, "", meta["revision"], meta["track"], right)
         except Exception as error:  # noqa: BLE001 - whatever it was, the request has failed
@@ -303,18 +302,20 @@ class Client:
 
     async def give_feedback(self, window: Window, token: str | None, user: str, *, right: bool) -> None:
         """The client knows the true queue, as a person would who had to forward the ticket."""
-        result = "posted"
-        if token is None:
-            result = "no token"
-        else:
+        result = "no token" if token is None else "posted"
+        if token is not None:
             body = {"feedback_token": token, "score": float(right)}
             url = self.options.url.rpartition("/")[0] + "/feedback"
             try:
-                await post(url, body, user, self.options.timeout)
+                await post(url, body, self.build_headers(user), self.options.timeout)
             except Exception as error:  # noqa: BLE001 - the same for a vote
                 result = get_cause(error)
         window.feedback[result] += 1
         self.recorder.total.feedback[result] += 1
+
+    def build_headers(self, user: str) -> dict[str, str]:
+        """Who asks, and what the command line adds."""
+        return {"X-User-Id": user} | dict(self.options.header)
 
     def build_report(self, since: float = 0.0) -> dict[str, Any]:
         """The recorder's report, and how far behind the rate the sender was at worst."""
@@ -367,7 +368,7 @@ def load_build_ticket(path: Path) -> Callable[[int, int], dict[str, str]]:
 def read_options(arguments: list[str]) -> argparse.Namespace:
     """What the command line says."""
     here = Path(__file__).resolve()
-    beside = here.with_name("tickets.py")
+    beside, example = here.with_name("tickets.py"), here.parents[2] / EXAMPLE
     parser = argparse.ArgumentParser(description="Steady traffic of support tickets.")
     parser.add_argument("--url", required=True, help="for example http://support-triage/ask")
     parser.add_argument("--rps", type=float, default=20.0, help="requests a second; 0 waits for POST /rate")
@@ -375,9 +376,8 @@ def read_options(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--users", type=int, default=100_000, help="how many different X-User-Id")
     parser.add_argument("--feedback", type=float, default=0.0, help="share of answers with POST /feedback")
     parser.add_argument("--timeout", type=float, default=10.0, help="seconds until a request has failed")
-    parser.add_argument(
-        "--tickets", type=Path, default=beside if beside.exists() else here.parents[2] / EXAMPLE
-    )
+    parser.add_argument("--header", nargs=2, action="append", default=[], help="such as Host NAME")
+    parser.add_argument("--tickets", type=Path, default=beside if beside.exists() else example)
     parser.add_argument("--host", default="0.0.0.0", help="where the control port listens")
     parser.add_argument("--port", type=int, default=8081, help="of the control endpoints")
     return parser.parse_args(arguments)

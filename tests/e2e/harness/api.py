@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 Object = dict[str, Any]
 
 OPERATOR_API = "dspy-operator.io/v1alpha1"
+GATEWAY_API = "gateway.networking.k8s.io/v1"
 MANAGER = "stories"
 NOT_FOUND = 404
 CALL_SECONDS = 30.0
@@ -39,6 +40,9 @@ PLURALS = {
     "ResourceQuota": "resourcequotas",
     "Lease": "leases",
     "Job": "jobs",
+    "ClusterRoleBinding": "clusterrolebindings",
+    "Gateway": "gateways",
+    "HTTPRoute": "httproutes",
     "CustomResourceDefinition": "customresourcedefinitions",
     "DSPyDeployment": "dspydeployments",
     "DSPyRollout": "dspyrollouts",
@@ -51,11 +55,14 @@ VERSIONS = {
     "PodDisruptionBudget": "policy/v1",
     "Lease": "coordination.k8s.io/v1",
     "Job": "batch/v1",
+    "ClusterRoleBinding": "rbac.authorization.k8s.io/v1",
+    "Gateway": GATEWAY_API,
+    "HTTPRoute": GATEWAY_API,
     "CustomResourceDefinition": "apiextensions.k8s.io/v1",
     "DSPyDeployment": OPERATOR_API,
     "DSPyRollout": OPERATOR_API,
 }
-CLUSTER_WIDE = {"Namespace", "CustomResourceDefinition"}
+CLUSTER_WIDE = {"Namespace", "CustomResourceDefinition", "ClusterRoleBinding"}
 
 
 class RefusedError(Exception):
@@ -124,11 +131,11 @@ class Api:
         """Text of an HTTP endpoint."""
         return self._send("GET", _build_proxy_path(target, path)).text
 
-    def read_log(self, namespace: str, pod: str, lines: int = 40) -> str:
-        """The end of a pod's log; empty when it has none."""
+    def read_log(self, namespace: str, pod: str, lines: int = 40, container: str = "") -> str:
+        """The end of a pod's log, of one of its containers if named; empty when it has none."""
         try:
             path = f"{build_path('Pod', namespace, pod)}/log"
-            return self._send("GET", path, params={"tailLines": str(lines)}).text
+            return self._send("GET", path, params={"tailLines": str(lines), "container": container}).text
         except RefusedError:
             return ""
 

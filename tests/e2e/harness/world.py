@@ -41,13 +41,14 @@ READY_SECONDS = 150.0
 
 @dataclass
 class World:
-    """One namespace; `spec` is the DSPyDeployment as it was applied last."""
+    """One namespace; `spec` is the DSPyDeployment as it was applied last, `clients` the pod that asks."""
 
     installation: Installation
     namespace: str
     artifacts: Mapping[str, Artifact]
     watch: RolloutWatch
     spec: Object = field(default_factory=dict)
+    clients: str = "traffic"
 
     @property
     def api(self) -> Api:
@@ -57,7 +58,7 @@ class World:
     @property
     def traffic(self) -> Traffic:
         """The clients."""
-        return Traffic(self.api, self.namespace)
+        return Traffic(self.api, self.namespace, self.clients)
 
     # what a user does
 

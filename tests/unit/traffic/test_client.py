@@ -274,11 +274,22 @@ async def test_the_rate_is_kept_and_a_stall_is_followed_by_no_burst(
     assert abs(len(asked) - expected) <= 1
 
 
+async def test_headers_of_the_command_line_go_with_every_request_and_replace_the_host() -> None:
+    more = ("--header", "Host", "triage.example", "--header", "X-Preview", "a: b", "--feedback", "1")
+    _, fake = await ask([http(200, ANSWER)], 1, *more)
+    assert [path for path, _ in fake.bodies] == ["/ask", "/feedback"]
+    for head in fake.heads:
+        assert re.findall(r"(?m)^Host: (.*)\r$", head) == ["triage.example"]
+        assert "\r\nX-Preview: a: b\r\n" in head
+    with pytest.raises(SystemExit):
+        build_client("http://x", "--header", "no-value")
+
+
 async def test_post_sends_one_attempt_only() -> None:
     fake = FakeServer([http(503, {})])
     async with serving(fake) as url:
         with pytest.raises(Exception, match="http 503"):
-            await post(f"{url}/ask", {}, "u", 5)
+            await post(f"{url}/ask", {}, {}, 5)
     assert len(fake.bodies) == 1
 
 
