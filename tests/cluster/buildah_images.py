@@ -94,10 +94,11 @@ class Storage:
 def open_storage() -> Iterator[Storage]:
     """The storage, for one process at a time; in the end nothing of it is mounted.
 
-    One of other packages or another base is removed: layers that nobody asks for any more would stay for ever.
+    One of another base, other packages or Dockerfiles is removed: layers that nobody asks for would stay for ever.
     """
-    locks = [(REPOSITORY / program.lock).read_text() for program in PROGRAMS]
-    root = get_cache() / f"buildah-{short_hash(build_base_image().reference, *locks)}"
+    files = (*(program.lock for program in PROGRAMS), *DOCKERFILES.values())
+    texts = [(REPOSITORY / file).read_text() for file in files]
+    root = get_cache() / f"buildah-{short_hash(build_base_image().reference, *texts)}"
     with locked("buildah"):
         former = [path for path in get_cache().glob("buildah-*") if path.is_dir()]
         unmount(former)  # what a run that was killed left
