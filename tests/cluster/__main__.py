@@ -23,7 +23,7 @@ from tests.cluster.kind import KindCluster
 from tests.cluster.processes import ClusterError
 from tests.cluster.state import get_cache
 
-TEST_PROGRAMS = ("crane", "versitygw")  # servers of remote artifacts
+TEST_PROGRAMS = ("crane", "versitygw", "fake-gcs-server")  # servers of remote artifacts
 LOCAL_PROGRAMS = ("etcd", "kube-apiserver", "coredns", "kubectl", "pause", "helm", "prometheus")
 
 

@@ -47,6 +47,7 @@ def list_binaries() -> dict[str, Binary]:
     kubernetes = build_kubernetes_ldflags(get_version("KUBERNETES"))
     prometheus = get_version("PROMETHEUS")
     crane = f"github.com/google/go-containerregistry/cmd/crane@v{get_version('CRANE')}"
+    fake_gcs = f"github.com/fsouza/fake-gcs-server@v{get_version('FAKE_GCS')}"
     versitygw = f"github.com/versity/versitygw/cmd/versitygw@v{get_version('VERSITYGW')}"
     binaries = (
         Binary("etcd", module="etcd"),
@@ -65,6 +66,7 @@ def list_binaries() -> dict[str, Binary]:
         Binary("helm", install=f"helm.sh/helm/v4/cmd/helm@v{get_version('HELM')}"),
         Binary("crane", install=crane),
         Binary("versitygw", install=versitygw),
+        Binary("fake-gcs-server", install=fake_gcs),
         Binary("kind", install=f"sigs.k8s.io/kind@v{get_version('KIND')}"),
     )
     return {binary.name: binary for binary in binaries}

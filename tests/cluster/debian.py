@@ -24,7 +24,7 @@ NODE_PACKAGES = {
     "debootstrap": "debootstrap",
 }
 # Programs that tests run and Go does not build, by the package that brings them.
-TEST_PACKAGES = {"redis-server": "redis-server"}
+TEST_PACKAGES = {"redis-server": "redis-server", "buildah": "buildah"}
 BASE_PACKAGES = ("python3-minimal", "libpython3-stdlib", "ca-certificates")
 UNWANTED = (
     *("var/cache/apt", "var/lib/apt/lists", "var/log", "usr/share/doc", "usr/share/man", "usr/share/locale"),

@@ -114,6 +114,8 @@ class Image:
                 "os": "linux",
                 "config": self.runtime.to_config(),
                 "rootfs": {"type": "layers", "diff_ids": [layer.digest for layer in self.layers]},
+                # Whoever builds on it adds to this list, and there must be as many entries as layers then.
+                "history": [{"created_by": "the local build"} for _ in self.layers],
             }
         )
 

@@ -7,7 +7,7 @@ import ssl
 import subprocess
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,10 +104,16 @@ REFUSAL = (
 
 @dataclass
 class Doorman:
-    """TLS in front of a plain server; wants a login, if one is set."""
+    """TLS in front of a plain server; `admits` is asked with a request's `Authorization`, empty when there is none."""
 
     port: int
-    login: str = ""
+    admits: Callable[[str], bool] = lambda _: True
+
+
+def find_authorization(head: str) -> str:
+    """The value of that header of a request, or nothing."""
+    headers = (line.partition(":") for line in head.splitlines())
+    return next((value.strip() for name, _, value in headers if name.lower() == "authorization"), "")
 
 
 @asynccontextmanager
@@ -118,7 +124,7 @@ async def guard(address: str, tls: ssl.SSLContext) -> AsyncIterator[Doorman]:
 
     async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = await reader.readuntil(b"\r\n\r\n")
-        if doorman.login and f"authorization: {doorman.login}".lower() not in head.decode().lower():
+        if not doorman.admits(find_authorization(head.decode())):
             writer.write(REFUSAL)
             await writer.drain()
             return

@@ -49,7 +49,7 @@ async def test_a_pushed_program_is_fetched(
 async def test_a_private_registry_gets_the_pull_secret(
     plain_registry: str, registry: Doorman, fetcher: Fetcher, tmp_path: Path
 ) -> None:
-    registry.login = LOGIN
+    registry.admits = LOGIN.__eq__
     uri = f"oci://127.0.0.1:{registry.port}/private@{push(plain_registry, tmp_path, 'private', MEDIA_TYPE)}"
     with pytest.raises(SourceError, match="give a pull secret"):
         await fetcher.fetch(uri)

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import httpx
 import obstore
-from obstore.exceptions import BaseError
+from obstore.exceptions import BaseError, GenericError
 from obstore.store import GCSStore, S3Store
 
 from dspy_server import network, pull, registry
@@ -23,6 +23,8 @@ from dspy_server.uris import Scheme, Uri, UriError, parse_uri
 
 FETCH_SECONDS: Final = 30.0
 CHUNK_BYTES: Final = 1 << 20
+_CREDENTIALS: Final = ("credential error", "reading pem file", "rsa key", "token request")
+"""What obstore's errors say of Google's credentials, in lower case; their class says nothing."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +104,10 @@ def _describe_failure(error: Exception) -> str:
     text = str(error)
     if "InvalidCertificate" in text:
         return "the store's certificate is not trusted (SSL_CERT_FILE names the authorities)"
+    if "source: BadScheme" in text:
+        return "the store's address is not https"
+    if isinstance(error, GenericError) and any(part in text.lower() for part in _CREDENTIALS):
+        return "no usable credentials, in the pull secret or of the pod"
     return "the store cannot be reached" if "kind: Connect," in text else type(error).__name__
 
 

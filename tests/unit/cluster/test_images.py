@@ -112,17 +112,20 @@ def list_instructions(name: str) -> list[str]:
 def test_the_dockerfile_makes_the_same_image_as_the_local_build(program: Program) -> None:
     runtime = program.runtime
     environment = (f"{name}={value}" for name, value in runtime.environment.items())
-    install = f"pip install --no-cache-dir {' '.join(INSTALL)} --target /{PACKAGES} -r /tmp/lock.txt"
+    install = (
+        f"pip install --no-cache-dir --no-compile {' '.join(INSTALL)} --target /{PACKAGES} -r /tmp/lock.txt"
+    )
+    compileall = f"python3 -m compileall -qq {' '.join(COMPILE)}"
     assert list_instructions(program.name) == [
         f"ARG BASE={get_version('PYTHON_IMAGE')}",
         "FROM ${BASE} AS packages",
         f"COPY {program.lock} /tmp/lock.txt",
-        f"RUN {install} && rm -rf /{PACKAGES}/bin",
+        f"RUN {install} && rm -rf /{PACKAGES}/bin && {compileall} /{PACKAGES}",
         "FROM ${BASE}",
         f"ENV {' '.join(environment)}",
         f"COPY --from=packages /{PACKAGES} /{PACKAGES}",
         f"COPY {program.source} /{APPLICATION}",
-        f"RUN python3 -m compileall -qq {' '.join(COMPILE)} /{PACKAGES} /{APPLICATION}",
+        f"RUN {compileall} /{APPLICATION}",
         f"USER {runtime.user}",
         f"ENTRYPOINT {json.dumps(runtime.entrypoint)}",
         f"CMD {json.dumps(runtime.command)}",
