@@ -152,7 +152,7 @@ def _describe_late(seen: Observation, rollout: Rollout) -> str:
     if rollout.to.sha256 not in seen.capacity.available:
         return f"The bytes of program {rollout.to.sha256[:12]} were not to be had {within}"
     if rollout.has_own_pods and not is_canary_ready(seen):
-        return f"{describe_own_pods(seen)} ({within})"
+        return describe_own_pods(seen, within)
     if rollout.has_own_pods and seen.confirmation.message:
         return f"{rollout.record.weight} % was not in effect {within}: {seen.confirmation.message}"
     if seen.capacity.ready_pods == 0:
