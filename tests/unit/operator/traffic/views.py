@@ -138,11 +138,7 @@ class Cluster:
         """Percent of the requests of users that pods of a workload would answer, by what is written now."""
         if self.route is not None:
             refs = self.route["spec"]["rules"][-1]["backendRefs"]
-            return (
-                sum(ref["weight"] * self._measure_service(ref["name"], workload) for ref in refs)
-                / FULL
-                * FULL
-            )
+            return sum(ref["weight"] * self._measure_service(ref["name"], workload) for ref in refs)
         return FULL * self._measure_service(OWNER.name, workload)
 
     def _measure_service(self, name: str, workload: str) -> float:
