@@ -56,7 +56,7 @@ CHILDREN = {
     "Deployment with a template": build_deployment(
         replace(WORKLOAD_HERE, workload="0a1b2c3e", pod_template=SERVING)
     ),
-    "Service": build_service(OWNER),
+    "Service": build_service(OWNER, OWNER.name, None),
     "PodDisruptionBudget": build_budget(OWNER),
     "routes": build_routes(OWNER, TABLE, STAMP),
     "empty slot": build_slot(OWNER, 0, 3),

@@ -69,6 +69,10 @@ class Files:
             print(f"Envoy has {len(config.virtual_hosts)} hosts", file=sys.stderr, flush=True)
         self.clusters, self.endpoints = config.clusters, config.endpoints
 
+    def exist(self) -> bool:
+        """Whether Envoy was told anything yet, by this process or one before it in this pod."""
+        return (self.directory / "rds.json").exists()
+
     def replace(self, name: str, resources: list[Object]) -> bool:
         """Replace one file by rename(2); whether it was different."""
         text = json.dumps({"resources": resources})
@@ -123,7 +127,7 @@ class Controller:
         gateways = find_gateways(seen["classes"], seen["gateways"])
         held = is_held(gateways)
         told = self.state.get("routes", {})
-        if not held:
+        if not held or not self.files.exist():  # Envoy does not start without them
             accepted = [route for route in seen["routes"].values() if is_accepted(route, gateways)]
             self.files.write(build_config(accepted, seen["services"], seen["slices"].values()))
             told = {

@@ -109,8 +109,8 @@ async def test_two_readings_make_a_look(
     prometheus.scrape([target(program, pod) for pod in ready])
     await read_until(reader, interest, "pod-0", 7)
     first = await read_until(reader, interest, "pod-1", 7)
-    assert find_confirmation(first, key, ready, 7, [STABLE, CANARY]) is not None
-    assert find_confirmation(first, key, ready, 8, [STABLE, CANARY]) is None
+    assert find_confirmation(first, key, dict.fromkeys(ready, (STABLE, CANARY)), 7) is not None
+    assert find_confirmation(first, key, dict.fromkeys(ready, (STABLE, CANARY)), 8) is None
 
     for pod in ready:
         prometheus.pods.texts[f"/{program}/{pod}"] = page(program, 8, stable=300, canary=30)

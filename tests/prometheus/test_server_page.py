@@ -67,7 +67,7 @@ def scrape(metrics: Metrics, t: float) -> Mapping[str, PodReading]:
 
 def test_a_table_in_force_is_confirmed_by_a_servers_page() -> None:
     reading = Reading(100, {KEY: scrape(build_server(), 99)})
-    assert find_confirmation(reading, KEY, frozenset({"pod-0"}), 7, [STABLE, CANARY]) == 99
+    assert find_confirmation(reading, KEY, {"pod-0": [STABLE, CANARY]}, 7) == 99
     pod = reading.programs[KEY]["pod-0"]
     assert pod.applied_at == 1234.5
     assert pod.states == {STABLE: "loaded", CANARY: "loaded"}

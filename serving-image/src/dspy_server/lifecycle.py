@@ -25,7 +25,7 @@ from dspy_server.snapshot import RouteKeeper
 MIN_THREADS: Final = 32
 BACKLOG: Final = 2048
 LINGER_SECONDS: Final = 0.5
-KEEP_ALIVE_SECONDS: Final = 75
+KEEP_ALIVE_SECONDS: Final = 120
 SWEEP_SECONDS: Final = 60.0
 COLLECT_AFTER: Final = 10_000
 """New objects until the youngest are looked through: those of forty requests; Python's own 700 are those of three."""

@@ -130,8 +130,12 @@ class Gateway:
             self._wait_until_held(held=True)
             yield
         finally:
-            self._annotate(HOLD, None)
+            self.release()
             self._wait_until_held(held=False)
+
+    def release(self) -> None:
+        """Let routes be followed again, also those that a run held back which was ended in the middle."""
+        self._annotate(HOLD, None)
 
     def list_pods(self) -> list[Object]:
         """Its pods: one, or none when it was stopped."""
@@ -189,6 +193,7 @@ def open_gateway(cluster: Cluster, api: Api, kind: str) -> Gateway:
         gateway = Gateway(api, kind, "public", GATEWAY_SERVICE, "traefik.io/gateway-controller")
     else:
         gateway = Gateway(api, kind, kind, kind, CONTROLLER)
+    gateway.release()
     return gateway
 
 

@@ -90,19 +90,25 @@ def build_seen(held: str) -> dict[str, Any]:
     }
 
 
-def test_while_routes_are_held_statuses_are_written_and_files_are_not(
+def test_while_routes_are_held_statuses_are_written_and_files_only_when_there_are_none(
     tmp_path: Path, waited: list[set[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written: list[str] = []
     monkeypatch.setattr(controller, "call", lambda method, path, body: written.append(path))
     found = Controller(Files(tmp_path))
-    found.pass_once(build_seen("true"))
-    assert list(tmp_path.iterdir()) == []
-    assert found.state == {"held": True, "routes": {}}
+    seen = build_seen("true")
+    found.pass_once(seen)
+    assert found.state == {"held": True, "routes": {"ml/triage": 3}}
+    seen["routes"]["ml", "triage"]["metadata"]["generation"] = 4
+    seen["routes"]["ml", "triage"]["spec"]["hostnames"] = ["triage.example"]
+    written.clear()
+    found.pass_once(seen)
+    assert "triage.example" not in (tmp_path / "rds.json").read_text()
+    assert found.state == {"held": True, "routes": {"ml/triage": 3}}
     assert any(path.endswith("/httproutes/triage/status") for path in written)
-    found.pass_once(build_seen("false"))
-    assert (tmp_path / "rds.json").exists()
-    assert found.state == {"held": False, "routes": {"ml/triage": 3}}
+    found.pass_once(seen | {"gateways": build_seen("false")["gateways"]})
+    assert "triage.example" in (tmp_path / "rds.json").read_text()
+    assert found.state == {"held": False, "routes": {"ml/triage": 4}}
 
 
 def test_a_mirror_follows_a_watch_and_says_when_something_is_new() -> None:

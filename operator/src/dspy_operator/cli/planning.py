@@ -3,6 +3,7 @@
 import asyncio
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,7 +14,13 @@ from dspy_operator.cli.access import Target, open_cluster
 from dspy_operator.cli.exits import CliError, Exit
 from dspy_operator.cli.kubeconfig import find_namespace
 from dspy_operator.cli.objects import mapping, mappings, text
-from dspy_operator.cli.offline.manifests import AUTO, Strategy, build_strategy, read_manifest
+from dspy_operator.cli.offline.manifests import (
+    AUTO,
+    Strategy,
+    build_strategy,
+    find_unreachable,
+    read_manifest,
+)
 from dspy_operator.cli.offline.planning import Conditions, build_forecast
 from dspy_operator.cli.options import target_options
 from dspy_operator.cli.render.data import Format, write
@@ -79,10 +86,21 @@ def plan(
         strategy, premises = _assume(obj, rate or 0.0, _build_reference(score_mean, score_variance))
     else:
         strategy, premises = asyncio.run(_measure(obj, prometheus, _find_namespace(target, obj), rate))
+    premises = _note_sizes(obj, premises)
     forecast = build_forecast(strategy.config, premises.conditions)
     data = build_plan_data(forecast, premises)
     print_lines([write(data, Format(output))] if output else plan_lines(forecast, premises))
     return Exit.HEALTHY if data["decidable"] else Exit.IN_PROGRESS
+
+
+def _note_sizes(obj: Object, premises: Premises) -> Premises:
+    """What pods of the canary's own could not do: now, if every canary has its own, else when what they run changes."""
+    told, isolated = find_unreachable(obj)
+    if not told:
+        return premises
+    if isolated:
+        return replace(premises, troubles=(*premises.troubles, told))
+    return replace(premises, notes=(f"Were the image, code, lm or environment to change: {told}.",))
 
 
 def _get_deployment(target: Target, name: str) -> Object:

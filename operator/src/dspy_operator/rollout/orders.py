@@ -81,6 +81,8 @@ def find_undo_revision(seen: Observation, order: Order) -> str | None:
 
     Of another workload too: its ControllerRevision says what its pods run.
     """
+    if seen.record.stable is None:
+        return None
     candidates = [revision for revision in seen.previous if revision in seen.revisions]
     if order.argument:
         return order.argument if order.argument in candidates else None

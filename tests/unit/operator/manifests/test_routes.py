@@ -64,6 +64,7 @@ def test_the_config_map_carries_the_record_and_the_epoch() -> None:
     assert config_map["metadata"]["annotations"] == {
         "dspy-operator.io/record": "triage-81c0ab34ef-1/14",
         "dspy-operator.io/epoch": "3",
+        "dspy-operator.io/revision": "",
     }
     assert (parse_routes(config_map), parse_stamp(config_map)) == (TABLE, STAMP)
 

@@ -205,11 +205,11 @@ def test_the_same_input_in_another_order_gives_the_same_pods() -> None:
 
 
 def test_service_and_budget_select_the_servers_and_nothing_else() -> None:
-    service, budget = build_service(OWNER), build_budget(OWNER)
+    service, budget = build_service(OWNER, "triage", None), build_budget(OWNER)
     assert service["spec"]["selector"] == budget["spec"]["selector"]["matchLabels"]
     assert service["spec"]["selector"][names.LABEL_COMPONENT] == "server"
     assert service["spec"]["ports"][0] | {"port": 80, "targetPort": "http"} == service["spec"]["ports"][0]
-    assert build_service(OWNER, "0a1b2c3d")["spec"]["selector"][names.LABEL_WORKLOAD] == "0a1b2c3d"
+    assert build_service(OWNER, "triage", "0a1b2c3d")["spec"]["selector"][names.LABEL_WORKLOAD] == "0a1b2c3d"
     assert build_selector_text(OWNER) == (
         "app.kubernetes.io/name=dspy-server,app.kubernetes.io/instance=triage,app.kubernetes.io/component=server"
     )

@@ -110,7 +110,8 @@ class Walk:
                 requests=look.requests if isinstance(look, Look) else (0.0, 0.0),
                 dropped=self.bases.dropped - before.dropped,
                 trouble=look.message if isinstance(look, Unmeasured) else "",
-                confirmed=find_confirmation(reading, self.case.key, ready, 7, [STABLE, CANARY]) is not None,
+                confirmed=find_confirmation(reading, self.case.key, dict.fromkeys(ready, (STABLE, CANARY)), 7)
+                is not None,
             )
         )
 

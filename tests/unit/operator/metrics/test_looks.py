@@ -243,8 +243,13 @@ def test_what_is_judged_has_six_decimals() -> None:
     assert look.metrics["score"][1] == Counts(2, 0.333333, 0.111111)
 
 
+def needing(ready: frozenset[str]) -> dict[str, list[str]]:
+    """Shared pods: both programs live in each."""
+    return {name: [STABLE, CANARY] for name in ready}
+
+
 def confirm(pods: dict[str, PodReading], ready: frozenset[str] = READY, **kwargs: float) -> float | None:
-    return find_confirmation(Reading(100, {KEY: pods}), KEY, ready, 7, [STABLE, CANARY], **kwargs)
+    return find_confirmation(Reading(100, {KEY: pods}), KEY, needing(ready), 7, **kwargs)
 
 
 def test_a_table_is_in_effect_at_the_last_pods_confirming_sample() -> None:

@@ -36,7 +36,7 @@ def test_another_image_is_another_workload() -> None:
     snapshot = build_serving()
     record = next(iter(snapshot.revisions.values()))
     images = [
-        children.build_workload(snapshot, replace(record, image=image))["spec"]["template"]["spec"][
+        children.build_workload(snapshot, replace(record, image=image), 2)["spec"]["template"]["spec"][
             "containers"
         ][0]["image"]
         for image in ("one:1", "two:2", "one:1")

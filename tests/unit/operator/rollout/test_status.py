@@ -112,14 +112,6 @@ def first_pods_are_denied(teller: Teller) -> None:
     starting(teller)
 
 
-def updated_pods_are_denied(teller: Teller) -> None:
-    teller.start()
-    teller.world.denied = DENIED
-    teller.world.broken_workloads.add("w2")
-    teller.apply("a", "w2")
-    teller.settle()
-
-
 def more_pods_are_denied(teller: Teller) -> None:
     teller.start()
     teller.world.denied = DENIED
@@ -171,7 +163,6 @@ ROWS: dict[Callable[[Teller], None], tuple[str, ...]] = {
         "Degraded",
     ),
     first_pods_are_denied: ("False QuotaExceeded", "False", "True", "False", "False", "False", "Degraded"),
-    updated_pods_are_denied: ("False QuotaExceeded", "False", "True", "False", "False", "False", "Degraded"),
     more_pods_are_denied: ("False QuotaExceeded", "False", "True", "True", "False", "False", "Degraded"),
     down: ("False PodsNotReady", "True", "False", "False", "False", "False", "Degraded"),
 }
@@ -219,9 +210,7 @@ def test_a_time_changes_only_with_the_status_of_its_condition() -> None:
     assert changed == {"Paused"}
 
 
-@pytest.mark.parametrize(
-    "build", [first_pods_are_denied, updated_pods_are_denied, more_pods_are_denied], ids=lambda b: b.__name__
-)
+@pytest.mark.parametrize("build", [first_pods_are_denied, more_pods_are_denied], ids=lambda b: b.__name__)
 def test_a_denied_pod_is_told_in_the_words_of_the_api_server(build: Callable[[Teller], None]) -> None:
     seen, decision, display = look_at(build)
     condition = get_condition(display, ConditionType.STALLED)

@@ -12,16 +12,28 @@ import click
 import yaml
 from pydantic import Field, ValidationError
 
-from dspy_operator.api.defaults import strategy_with_defaults
+from dspy_operator.api.defaults import (
+    steps_with_defaults,
+    strategy_with_defaults,
+    traffic_with_defaults,
+)
 from dspy_operator.api.fields import Model
 from dspy_operator.api.metric import ScoreChoice
 from dspy_operator.api.names import DEPLOYMENT_KIND, ROLLOUT_KIND, ScoreSource
 from dspy_operator.api.rollout import FilledStrategy
-from dspy_operator.api.spec import DeploymentSpec, Scoring, Traffic, build_invalid
+from dspy_operator.api.spec import (
+    DEFAULT_REPLICAS,
+    DeploymentSpec,
+    Isolation,
+    Scoring,
+    Traffic,
+    build_invalid,
+)
 from dspy_operator.api.strategy import Strategy as StrategySpec
 from dspy_operator.cli.exits import CliError, Exit
 from dspy_operator.rollout import plan
 from dspy_operator.rollout.judging import RolloutConfig, StepConfig
+from dspy_operator.rollout.sizing import describe_unreachable
 
 Object = Mapping[str, Any]
 
@@ -37,6 +49,7 @@ SOURCES = {
 class Judged(Model):
     """The parts of a DSPyDeployment's spec that say how it is judged."""
 
+    replicas: int = DEFAULT_REPLICAS
     strategy: StrategySpec | None = None
     scoring: Scoring | None = None
     traffic: Traffic | None = None
@@ -126,6 +139,27 @@ def _fill(obj: Object, *, has_scores: bool) -> tuple[FilledStrategy, bool]:
     )
     filled = strategy_with_defaults(spec, feedback_scores=has_scores)
     return filled, bool(judged.traffic and judged.traffic.user_header)
+
+
+def find_unreachable(obj: Object) -> tuple[str, bool]:
+    """Which weight a canary with pods of its own could not have, empty for none; and whether every canary has its own.
+
+    Raises:
+        CliError: naming the field that is wrong.
+    """
+    if obj.get("kind") == ROLLOUT_KIND:
+        return "", False
+    try:
+        judged = JudgedManifest.model_validate(obj).spec
+    except ValidationError as error:
+        raise CliError(str(build_invalid(error)), Exit.USAGE) from None
+    spec = DeploymentSpec.model_construct(  # type: ignore[call-arg]  # what is left out is not read
+        strategy=judged.strategy, traffic=judged.traffic
+    )
+    weights = [step.weight for step in steps_with_defaults(spec)]
+    routing = plan.build_routing(traffic_with_defaults(spec))
+    isolated = bool(judged.traffic and judged.traffic.isolation is Isolation.POD)
+    return describe_unreachable(judged.replicas, weights, routing), isolated
 
 
 def _check_weights(steps: Sequence[StepConfig], origin: str) -> None:

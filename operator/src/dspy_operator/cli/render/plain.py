@@ -29,7 +29,7 @@ def deployment_lines(view: Deployment, now: float, *, wide: bool = False) -> lis
 def rollout_lines(view: Rollout, now: float) -> list[str]:
     """Draw one attempt."""
     lines = [f"rollout  {rollout_text(view, now)}"]
-    lines += [f"step     {s.number}  {percent(s.weight)}  {s.state}  {s.gate}" for s in view.steps]
+    lines += [f"step     {s.number}  {name_step(s)}  {s.state}  {s.gate}" for s in view.steps]
     lines += [f"metric   {metric_text(metric)}" for metric in view.metrics]
     return [line.rstrip() for line in lines]
 
@@ -47,7 +47,13 @@ def rollout_text(view: Rollout, now: float) -> str:
 def arm_line(arm: Arm, now: float) -> str:
     """Say which program an arm runs and which share it gets."""
     lasting = f"  promoted {since(now, arm.since)} ago" if arm.since else ""
+    lasting += f"  pods of workload {arm.workload}" if arm.workload else ""
     return f"{arm.track:<8} {arm.version}  {percent(arm.weight)}  revision {arm.revision}{lasting}"
+
+
+def name_step(step: Step) -> str:
+    """Say what a step gives the canary; the one before the first is a blue-green preview."""
+    return percent(step.weight) if step.number else "preview"
 
 
 def pods_text(pods: Sequence[Pod]) -> str:

@@ -13,12 +13,13 @@ MINUTE = 60
 
 @dataclass(frozen=True)
 class Premises:
-    """What a forecast rests on, in words; `troubles` of the telemetry."""
+    """What a forecast rests on, in words; `troubles` of the telemetry, `notes` about what may come."""
 
     name: str
     basis: str
     conditions: Conditions
     troubles: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def plan_lines(forecast: Forecast, premises: Premises) -> list[str]:
@@ -33,6 +34,7 @@ def plan_lines(forecast: Forecast, premises: Premises) -> list[str]:
         *(_step(step) for step in forecast.steps),
         "",
         conclusion(forecast),
+        *premises.notes,
         *(f"! {trouble}" for trouble in list_troubles(forecast, premises)),
     ]
 
@@ -85,6 +87,7 @@ def build_plan_data(forecast: Forecast, premises: Premises) -> dict[str, Any]:
         "secondsToPromote": forecast.seconds,
         "decidable": forecast.is_decidable and not premises.troubles,
         "troubles": list_troubles(forecast, premises),
+        "notes": list(premises.notes),
     }
 
 

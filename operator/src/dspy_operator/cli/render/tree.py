@@ -16,7 +16,14 @@ from dspy_operator.cli.render.glyphs import (
     VERDICT_STYLE,
     bar,
 )
-from dspy_operator.cli.render.plain import current_step, is_remarkable, pod_line, pods_text, samples_text
+from dspy_operator.cli.render.plain import (
+    current_step,
+    is_remarkable,
+    name_step,
+    pod_line,
+    pods_text,
+    samples_text,
+)
 from dspy_operator.cli.views.model import Arm, Condition, Deployment, Metric, Rollout, Step, StepState
 from dspy_operator.cli.views.units import percent, since
 
@@ -80,6 +87,7 @@ def _headline(view: Deployment) -> RenderableType:
 
 def _arm(arm: Arm, now: float, style: str) -> Text:
     lasting = f", promoted {since(now, arm.since)} ago" if arm.since else ""
+    lasting += f", pods of workload {arm.workload}" if arm.workload else ""
     return Text.assemble(
         (f"{arm.track:<8}", style),
         (arm.version, "bold"),
@@ -106,7 +114,7 @@ def _tail(rollout: Rollout) -> Text:
 
 
 def _steps(steps: Sequence[Step], after: Text | None = None) -> Text:
-    signs = [Text(f"{STEP_SIGN[s.state]} {percent(s.weight)}", style=STEP_STYLE[s.state]) for s in steps]
+    signs = [Text(f"{STEP_SIGN[s.state]} {name_step(s)}", style=STEP_STYLE[s.state]) for s in steps]
     return ARROW.join([*signs, after] if after else signs)
 
 

@@ -28,7 +28,8 @@ def deployment_view(obj: Object, rollout: Object | None = None, pods: Sequence[O
     metadata, status = mapping(obj, "metadata"), mapping(obj, "status")
     conditions = _conditions(status)
     ready = next((c for c in conditions if c.type == ConditionType.READY), None)
-    canary = mapping(status, "canary")
+    stable, canary = mapping(status, "stable"), mapping(status, "canary")
+    apart = bool(text(canary, "workload")) and text(canary, "workload") != text(stable, "workload")
     return Deployment(
         namespace=text(metadata, "namespace"),
         name=text(metadata, "name"),
@@ -43,8 +44,8 @@ def deployment_view(obj: Object, rollout: Object | None = None, pods: Sequence[O
         score=text(canary, "score"),
         paused_by_spec=bool(mapping(obj, "spec").get("paused")),
         created_at=parse_time(text(metadata, "creationTimestamp")),
-        stable=_arm(Track.STABLE, mapping(status, "stable"), 100 - (integer(status, "weight") or 0)),
-        canary=_arm(Track.CANARY, canary, integer(status, "weight") or 0),
+        stable=_arm(Track.STABLE, stable, 100 - (integer(status, "weight") or 0), apart=apart),
+        canary=_arm(Track.CANARY, canary, integer(status, "weight") or 0, apart=apart),
         rollout=None if rollout is None else rollout_view(rollout),
         pods=tuple(sorted((_pod(pod) for pod in pods), key=lambda pod: pod.name)),
         conditions=conditions,
@@ -104,11 +105,12 @@ def _version(program: Object) -> str:
     return text(program, "version") or short_digest(text(program, "sha256"))
 
 
-def _arm(track: Track, arm: Object, weight: int) -> Arm | None:
+def _arm(track: Track, arm: Object, weight: int, *, apart: bool) -> Arm | None:
     if not arm:
         return None
     since = parse_time(text(arm, "promotedAt"))
-    return Arm(track, text(arm, "revision"), _version(arm), weight, since)
+    workload = text(arm, "workload") if apart else ""
+    return Arm(track, text(arm, "revision"), _version(arm), weight, since, workload)
 
 
 def _metric(item: Object, rules: Mapping[str, Object]) -> Metric:

@@ -105,13 +105,14 @@ class Rollout:
 
 @dataclass(frozen=True)
 class Arm:
-    """Stable or canary: which program, and its share."""
+    """Stable or canary: which program, and its share; `workload`: the pods of its own that it answers from."""
 
     track: Track
     revision: str
     version: str
     weight: int
     since: float | None = None
+    workload: str = ""
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,22 @@ NOTHING = frozenset({"", "0", "0s"})
 
 
 def steps_of(strategy: Mapping[str, Any], phase: str, current: int) -> tuple[Step, ...]:
-    """List the steps of a strategy and where an attempt in `phase` at step `current` (from 1) is."""
+    """List the steps of a strategy and where an attempt in `phase` at step `current` (from 1, a preview 0) is."""
     specs = mappings(strategy, "steps")
-    return tuple(
+    return _preview_of(mapping(strategy, "preview"), phase, current) + tuple(
         Step(number, integer(spec, "weight") or 0, _state(number, len(specs), phase, current), _gate(spec))
         for number, spec in enumerate(specs, start=1)
     )
+
+
+def _preview_of(preview: Mapping[str, Any], phase: str, current: int) -> tuple[Step, ...]:
+    """List the preview of a blue-green strategy as a step before the first."""
+    if not preview:
+        return ()
+    gate = f"at least {text(preview, 'duration')}"
+    gate += "" if preview.get("autoPromote", True) else ", then approval"
+    begins = phase in {"Preparing", "Regression"}
+    return (Step(0, 0, StepState.AHEAD if begins else _state(0, 1, phase, current), gate),)
 
 
 def rule_of(metric: Mapping[str, Any]) -> str:
