@@ -133,7 +133,9 @@ def find_waiting(snapshot: Snapshot, program: Program) -> str:
 def _find_unscheduled(pod: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """No node takes it."""
     conditions = pod["status"].get("conditions") or ()
-    return next((c for c in conditions if c.get("type") == "PodScheduled" and c.get("status") == "False"), None)
+    return next(
+        (c for c in conditions if c.get("type") == "PodScheduled" and c.get("status") == "False"), None
+    )
 
 
 def build_load(

@@ -99,7 +99,7 @@ def its_pods_are_dead(seen: Observation) -> Decision | None:
         return None
     if rollout.record.phase not in JUDGED or not (seen.table and seen.table.split.weight):
         return None
-    why = own.message
+    why = own.denied or own.message
     message = f"No pod of the canary is ready at {seen.table.split.weight} %" + (why and f": {why}")
     return build_roll_back(seen, Phase.ROLLED_BACK, Reason.CANARY_DEAD, message)
 
