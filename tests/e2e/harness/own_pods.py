@@ -5,6 +5,7 @@ An attempt is found by its being new, as several may be at one artifact, in othe
 
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import TYPE_CHECKING
 
 from tests.e2e.harness.api import RefusedError
@@ -26,12 +27,19 @@ SECONDS = 90.0
 TOO_MANY = 429
 
 
-def start_behind(world: World, kind: str, host: str, strategy: Object, *, artifact: str = "v1") -> Gateway:
-    """The first revision serves behind a gateway of that kind, and clients are answered through it."""
+def start_behind(
+    world: World,
+    kind: str,
+    host: str,
+    strategy: Object,
+    *,
+    artifact: str = "v1",
+    change: Callable[[Object], Object] = deepcopy,
+) -> Gateway:
+    """The first revision, its spec changed if need be, serves behind a gateway; clients are answered through it."""
     gateway = open_gateway(world.installation.cluster, world.api, kind)
-    world.apply(
-        with_gateway(build_story(world.namespace, world.artifacts[artifact], strategy), host, gateway)
-    )
+    spec = change(build_story(world.namespace, world.artifacts[artifact], strategy))
+    world.apply(with_gateway(spec, host, gateway))
     world.wait_until_settled(artifact)
     ask_through(world, gateway, host)
     world.start_traffic()
