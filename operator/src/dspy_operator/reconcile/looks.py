@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from dspy_operator.api.choices import Router
 from dspy_operator.api.names import ScoreSource
 from dspy_operator.api.rollout import DSPyRollout
 from dspy_operator.metrics.looks import LookPlan, find_source, list_les, take_bases, take_look
@@ -104,8 +105,13 @@ def build_look_plan(
         sources=dict(memory.sources),
         bounds=limits,
         generation=table.generation,
-        share=0.0 if baking else table.split.weight / 100,
+        share=0.0 if baking or _is_approximated(rollout) else table.split.weight / 100,
     )
+
+
+def _is_approximated(rollout: Rollout) -> bool:
+    """Numbers of pods come only near the weight, and a Service spreads connections: no part of requests is expected."""
+    return rollout.has_own_pods and rollout.plan.routing.router is Router.REPLICAS
 
 
 def build_interest(key: tuple[str, str], rollout: Rollout | None, analysis: Analysis | None) -> Interest:
