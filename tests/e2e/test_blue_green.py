@@ -125,11 +125,11 @@ def test_a_bad_one_is_judged_in_the_bake_and_goes_back_by_itself(
     spec = with_strategy(world.spec, strategy)
     spec = with_artifact(with_environment(spec, RELEASE="3"), world.artifacts["v3"])
     rollout = wait_until_over(world, begin(world, lambda: world.apply(spec)), "RolledBack", 120)
-    assert rollout.list_phases() == [*WALK[:-1], "RollingBack"]
+    assert rollout.list_phases() == [*WALK[:-1], "RollingBack", "RolledBack"]
     assert rollout.get_entry("RollingBack").reason == "ThresholdViolated"
     assert "score" in rollout.get_entry("RollingBack").message
     assert world.get().stable_revision == good.revision
-    assert world.get().get("Stalled").reason == "RolledBack"
+    world.wait("it is told", lambda d: d.get("Stalled").reason == "RolledBack", 30)
     start = (rollout.finished_at or 0) + 2
     wait_for("answers", lambda: world.traffic.get_split(start, start + 4).total > 80, 30)
     assert set(world.traffic.get_split(start, start + 4).counts) == {good.revision}
