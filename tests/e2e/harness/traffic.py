@@ -54,6 +54,10 @@ class Traffic:
         """The client's report; by default without the seconds' buckets."""
         return self.api.ask(self.target, f"/stats?since={since}")
 
+    def get_now(self) -> float:
+        """Unix time by the clients' clock."""
+        return float(self.get_stats()["now"])
+
     def mark(self, name: str) -> Object:
         """End the current window, return its counts, begin another."""
         return self.api.ask(self.target, "/mark", {"name": name})

@@ -59,7 +59,7 @@ def build_observation(snapshot: Snapshot, memory: Memory, given: Given) -> Obser
     view = routing.build_view(snapshot, memory, rollout, split, given.now)
     router = routing.choose_router(snapshot, rollout)
     ready = pods.list_using_pods(snapshot, split, stable)
-    obstacle = router.find_obstacle(view, split) if split else None
+    obstacle = routing.find_obstacle(router, view, split) if split else None
     confirmation = pods.build_confirmation(snapshot, memory, given, table, ready, obstacle)
     if table and router.list_writes(view, table.split, {}):
         table = replace(table, intact=False)

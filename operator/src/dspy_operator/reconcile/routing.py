@@ -13,7 +13,10 @@ from dspy_operator.rollout.sizing import find_sizes
 from dspy_operator.traffic.gateway_api import GatewayRouter
 from dspy_operator.traffic.process import ProcessRouter
 from dspy_operator.traffic.replicas import ReplicasRouter
-from dspy_operator.traffic.view import Router, View
+from dspy_operator.traffic.view import Obstacle, Router, View
+
+PATIENCE = 10.0
+"""Seconds for which the same obstacle is taken for a change on its way: Services and gateways follow within a few."""
 
 GATEWAY, PROCESS, REPLICAS = GatewayRouter(), ProcessRouter(), ReplicasRouter()
 
@@ -42,6 +45,14 @@ def build_view(
         preview=rollout.to.workload if rollout and previews and not rollout.record.phase.is_end else "",
         lasts=lambda name, state: memory.lasting.measure(name, state, now),
     )
+
+
+def find_obstacle(router: Router, view: View, split: Split) -> Obstacle | None:
+    """Why the split is not in effect; what has only just come up is on its way, and no trouble of the gateway's."""
+    obstacle = router.find_obstacle(view, split)
+    if view.lasts("obstacle", obstacle.message if obstacle else None) < PATIENCE and obstacle:
+        return replace(obstacle, is_settling=True)
+    return obstacle
 
 
 def find_deployment_sizes(snapshot: Snapshot, rollout: Rollout | None, split: Split | None) -> dict[str, int]:

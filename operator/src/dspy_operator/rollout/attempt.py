@@ -125,11 +125,13 @@ def _wait_for_effect(seen: Observation, rollout: Rollout) -> Decision:
     return Decision(Reason.WEIGHT_NOT_EFFECTIVE, message, wait=REFRESH_WAIT)
 
 
-def describe_own_pods(seen: Observation) -> str:
-    """How many of the canary's own pods can be reached, and what the others wait for."""
+def describe_own_pods(seen: Observation, within: str = "") -> str:
+    """How many of the canary's own pods can be reached (`within` which time), and what the others wait for."""
     own, wanted = seen.capacity.own, get_own_size(seen)
     waited = own.denied or own.message
-    return f"{own.reachable} of {wanted} pods of the canary can be reached" + (waited and f": {waited}")
+    counted = f"{own.reachable} of {wanted} pods of the canary"
+    told = f"{counted} could be reached {within}" if within else f"{counted} can be reached"
+    return told + (waited and f": {waited}")
 
 
 def _wait_for_reference(seen: Observation) -> Decision:

@@ -47,6 +47,7 @@ UNFIT = (
 """The conditions go on naming what is wrong: with the artifact, or with the pods of the canary's own."""
 DOWN_FOR = 60.0
 """Seconds without a ready pod after which stable is nothing that a canary could be compared with."""
+_PRESENT = "waiting until every pod uses the present table"
 ARTIFACT_WAIT = 5.0
 """Seconds until a missing artifact is looked for again; nothing tells when it comes."""
 
@@ -190,7 +191,8 @@ def a_workload_is_unused(seen: Observation) -> Decision | None:
 def _describe_leaving(seen: Observation) -> Decision:
     """What keeps pods that nothing should reach any more."""
     capacity, confirmation = seen.capacity, seen.confirmation
-    waited = confirmation.message or f"{capacity.ready_pods} of {capacity.desired_pods} pods are ready"
+    counted = f"{capacity.ready_pods} of {capacity.desired_pods} pods are ready"
+    waited = confirmation.message or (counted if capacity.ready_pods < capacity.desired_pods else _PRESENT)
     is_refused = confirmation.message and not confirmation.is_settling and seen.table and seen.table.intact
     reason = Reason.GATEWAY_NOT_READY if is_refused else Reason.UPDATING_PODS
     return Decision(
@@ -362,7 +364,7 @@ def _open(seen: Observation, program: Program, *, fast: bool) -> Decision:
     pending = seen.pending
     about = f"Opening a trial of revision {program.revision}"
     if stable is None or not is_settled(seen):
-        waited = seen.confirmation.message or "waiting until every pod uses the present table"
+        waited = seen.confirmation.message or _PRESENT
         return Decision(Reason.PREPARING, f"{about}: {waited}", wait=REFRESH_WAIT)
     recorded, program = program, place(seen, program, stable)
     if pending is None:

@@ -99,7 +99,7 @@ def its_pods_are_dead(seen: Observation) -> Decision | None:
         return None
     if rollout.record.phase not in JUDGED or not (seen.table and seen.table.split.weight):
         return None
-    why = own.message
+    why = own.denied or own.message
     message = f"No pod of the canary is ready at {seen.table.split.weight} %" + (why and f": {why}")
     return build_roll_back(seen, Phase.ROLLED_BACK, Reason.CANARY_DEAD, message)
 
@@ -152,7 +152,7 @@ def _describe_late(seen: Observation, rollout: Rollout) -> str:
     if rollout.to.sha256 not in seen.capacity.available:
         return f"The bytes of program {rollout.to.sha256[:12]} were not to be had {within}"
     if rollout.has_own_pods and not is_canary_ready(seen):
-        return f"{describe_own_pods(seen)} ({within})"
+        return describe_own_pods(seen, within)
     if rollout.has_own_pods and seen.confirmation.message:
         return f"{rollout.record.weight} % was not in effect {within}: {seen.confirmation.message}"
     if seen.capacity.ready_pods == 0:

@@ -21,7 +21,7 @@ SETTLE: Final = 5.0
 
 @dataclass(frozen=True)
 class Obstacle:
-    """Why a split is not in effect, for people. `is_settling`: only time is missing."""
+    """Why a split is not in effect, for people. `is_settling`: only time is missing, as far as can be told."""
 
     message: str
     is_settling: bool = False

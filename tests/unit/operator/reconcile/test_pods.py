@@ -12,6 +12,7 @@ from dspy_operator.reconcile.pods import (
     PRESUMED_AFTER,
     build_confirmation,
     build_load,
+    find_waiting,
     is_ready,
     list_ready_pods,
 )
@@ -186,6 +187,22 @@ def test_what_a_pod_said_that_is_gone_does_not_count() -> None:
 @pytest.mark.parametrize("reading", [None, AWAY])
 def test_nothing_is_known_while_prometheus_is_away(reading: Any) -> None:
     assert build_load(reading, build_snapshot(pods=PODS), CANARY, READY).state is LoadState.UNKNOWN
+
+
+def test_a_pod_that_no_node_takes_is_told_in_the_schedulers_words() -> None:
+    pod = build_pod("sick", ready=False)
+    refused = {
+        "type": "PodScheduled",
+        "status": "False",
+        "reason": "Unschedulable",
+        "message": "0/1 nodes are available: 1 Insufficient cpu.",
+    }
+    pod["status"]["conditions"].append(refused)
+    told = find_waiting(build_snapshot(pods=(build_pod("one"), pod)), STABLE)
+    assert told == "pod sick: Unschedulable: 0/1 nodes are available: 1 Insufficient cpu."
+    pod["status"]["waiting"] = {"reason": "CrashLoopBackOff"}
+    assert find_waiting(build_snapshot(pods=(pod,)), STABLE) == "pod sick: CrashLoopBackOff"
+    assert find_waiting(build_snapshot(pods=PODS), STABLE) == ""
 
 
 def test_ready_pods_are_those_of_the_workload() -> None:
