@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from dspy_operator.api.choices import Router
 from dspy_operator.api.names import ScoreSource
 from dspy_operator.api.rollout import DSPyRollout
 from dspy_operator.metrics.looks import LookPlan, find_source, list_les, take_bases, take_look
@@ -104,8 +105,13 @@ def build_look_plan(
         sources=dict(memory.sources),
         bounds=limits,
         generation=table.generation,
-        share=0.0 if baking else table.split.weight / 100,
+        share=0.0 if baking or _is_split_by_pods(rollout) else table.split.weight / 100,
     )
+
+
+def _is_split_by_pods(rollout: Rollout) -> bool:
+    """Whether numbers of pods only come near the weight, connection by connection: no share can be expected."""
+    return rollout.has_own_pods and rollout.plan.routing.router is Router.REPLICAS
 
 
 def build_interest(key: tuple[str, str], rollout: Rollout | None, analysis: Analysis | None) -> Interest:
