@@ -2,14 +2,15 @@
 
 `mode: Threshold` decides on the estimate alone, so that an attempt at the worse artifact ends within seconds of its
 weight. The verdict's moment is the record's; that of its effect is the clients' own: when they sent the last request
-that the canary's revision answered. Two worlds share the twenty, side by side. Twice the operator dies of SIGKILL in an
-attempt of the first: with the weight just in effect, and with the verdict just on record.
+that the canary's revision answered. Three worlds share the twenty, side by side. Twice the operator dies of SIGKILL, in
+attempts of the first: with the weight just in effect, and with the verdict just on record.
 """
 
 from __future__ import annotations
 
 import os
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from statistics import median
 from typing import TYPE_CHECKING
@@ -19,7 +20,6 @@ from tests.e2e.harness.killing import get_holder, kill_operator, wait_for_succes
 from tests.e2e.harness.own_pods import begin, start_behind, wait_for_attempt, wait_until_over
 from tests.e2e.harness.specs import (
     LATENCY,
-    NAME,
     SCORE,
     build_step,
     build_strategy,
@@ -37,11 +37,10 @@ if TYPE_CHECKING:
     from tests.e2e.harness.world import World
 
 HOST = "rollback-time.example"
-TIMES, WORLDS = 20, 2
-KILLED_IN_EFFECT, KILLED_AT_VERDICT = 4, 8
+TIMES, WORLDS = 20, 3
+KILLED_IN_EFFECT, KILLED_AT_VERDICT = 3, 5
 GOAL_MEDIAN, GOAL_MAXIMUM, LIMIT = 1.5, 3.0, 20.0
 QUIET = 3.0  # after so many seconds without an answer of the canary no more will come
-RPS = 30.0
 STRATEGY = build_strategy(
     steps=(build_step(50, minDuration="20m", minSamples=30, deadline="1h"), {"weight": 100}),
     metrics=(SCORE | {"minSamples": 30}, LATENCY),
@@ -72,17 +71,6 @@ class Runs:
         )
 
 
-def wait_for_last_answer(world: World, revision: str) -> float:
-    """When the last request was sent that this revision answered, by the clients' clock, once no more come."""
-
-    def look() -> float | None:
-        stats = world.traffic.get_stats()
-        last = float(stats["total"]["revisions"][revision]["last_sent_at"])
-        return last if stats["now"] - last > QUIET else None
-
-    return wait_for("the canary to be left alone", look, 60, tell=world.tell)
-
-
 def kill(installation: Installation, world: World, runs: Runs) -> None:
     """SIGKILL, and wait for the next one."""
     former = get_holder(installation)
@@ -92,50 +80,58 @@ def kill(installation: Installation, world: World, runs: Runs) -> None:
     runs.dead.append((began, world.traffic.get_now()))
 
 
-def force(world: World, number: int) -> str:
-    """Open an attempt at v3 in another environment."""
-    if number > 1:
-        return begin(world, lambda: world.dspy("retry", NAME))
-    spec = with_artifact(with_environment(world.spec, RELEASE="2"), world.artifacts["v3"])
-    return begin(world, lambda: world.apply(spec))
-
-
-def measure(world: World, number: int, installation: Installation | None, runs: Runs) -> None:
-    """One attempt until it is closed and its canary answers nothing; with an installation, two kill the operator."""
-    name = force(world, number)
+def force(world: World, number: int, installation: Installation | None, runs: Runs) -> Rollout:
+    """One attempt at v3 in an environment of its own; with an installation, two of a world's kill the operator."""
+    spec = with_artifact(with_environment(world.spec, RELEASE=str(number)), world.artifacts["v3"])
+    name = begin(world, lambda: world.apply(spec))
     if installation and number == KILLED_IN_EFFECT:
         wait_for_attempt(world, name, "is in effect", lambda r: r.weight_effective_at)
         kill(installation, world, runs)
     if installation and number == KILLED_AT_VERDICT:
         wait_for_attempt(world, name, "has a verdict", lambda r: r.find_entry("RollingBack"), 120, poll=0.02)
         kill(installation, world, runs)
-    rollout = wait_until_over(world, name, "RolledBack", 120)
-    last = wait_for_last_answer(world, rollout.revision)
-    runs.found.append(Forced(rollout, last - rollout.get_entry("RollingBack").at))
+    return wait_until_over(world, name, "RolledBack", 120)
+
+
+def measure(world: World, rollouts: list[Rollout]) -> list[Forced]:
+    """Each attempt's time, by the clients' own records, once no canary has answered for a while."""
+
+    def look() -> dict[str, float] | None:
+        stats = world.traffic.get_stats()
+        arms = stats["total"]["revisions"]
+        last = {rollout.revision: arms[rollout.revision]["last_sent_at"] for rollout in rollouts}
+        return last if stats["now"] - max(last.values()) > QUIET else None
+
+    last = wait_for("the canaries to be left alone", look, 60, tell=world.tell)
+    return [Forced(r, last[r.revision] - r.get_entry("RollingBack").at) for r in rollouts]
 
 
 @pytest.fixture(scope="module")
 def worlds(world: World, installation: Installation) -> Iterator[list[World]]:
     """v2 serves in each, behind the same gateway."""
-    with open_world(installation, "own-pods-rollback-time-b") as second:
-        found = [world, second]
+    with ExitStack() as opened:
+        others = (
+            opened.enter_context(open_world(installation, f"own-pods-rollback-time-{number}"))
+            for number in range(1, WORLDS)
+        )
+        found = [world, *others]
         for number, one in enumerate(found):
             start_behind(one, "traefik", f"{number}.{HOST}", STRATEGY, artifact="v2")
-            one.traffic.set_rate(RPS)
         yield found
 
 
 @pytest.fixture(scope="module")
 def runs(worlds: list[World], installation: Installation) -> Runs:
-    """Twenty attempts, ten in each world."""
+    """Twenty attempts, shared out among the worlds."""
     runs = Runs()
 
-    def run(one: World) -> None:
-        for number in range(1, TIMES // WORLDS + 1):
-            measure(one, number, installation if one is worlds[0] else None, runs)
+    def run(index: int) -> list[Forced]:
+        one, numbers = worlds[index], range(1, len(range(index, TIMES, WORLDS)) + 1)
+        killer = None if index else installation
+        return measure(one, [force(one, number, killer, runs) for number in numbers])
 
     with ThreadPoolExecutor(WORLDS) as pool:
-        list(pool.map(run, worlds))
+        runs.found = [forced for found in pool.map(run, range(WORLDS)) for forced in found]
     return runs
 
 
