@@ -171,7 +171,7 @@ class Plan:
     series: Mapping[str, str] = field(default_factory=dict)
     sources: Mapping[str, str] = field(default_factory=dict)
     gate_deadline: float | None = None
-    routing: Routing = Routing()
+    routing: Routing = field(default_factory=Routing)
     preview: Preview | None = None
 
 
