@@ -19,6 +19,7 @@ from tests.e2e.harness.own_pods import (
     wait_until_over,
 )
 from tests.e2e.harness.specs import (
+    JUDGED,
     NAME,
     build_step,
     build_strategy,
@@ -36,14 +37,16 @@ if TYPE_CHECKING:
 HOST = "gateway-faults.example"
 QUICK = {"minDuration": "8s", "minSamples": 30}
 STRATEGY = build_strategy(
-    steps=(build_step(10, **QUICK), build_step(50, **QUICK), {"weight": 100}), mode="Threshold"
+    steps=(build_step(10, **QUICK), build_step(50, **QUICK), {"weight": 100}),
+    metrics=JUDGED,
+    mode="Threshold",
 )
 LONG = {"minDuration": "20m", "deadline": "1h"}
 SLOW = build_strategy(
-    steps=(build_step(10, **LONG), build_step(50, **LONG), {"weight": 100}), mode="Threshold"
+    steps=(build_step(10, **LONG), build_step(50, **LONG), {"weight": 100}), metrics=JUDGED, mode="Threshold"
 )
 for strategy in (STRATEGY, SLOW):
-    strategy["canary"]["readyDeadline"] = "20s"
+    strategy["canary"]["readyDeadline"] = "30s"
 LAG = 3  # seconds that the data plane may be behind; the operator gives it 5
 
 

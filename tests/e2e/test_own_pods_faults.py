@@ -23,7 +23,7 @@ from tests.e2e.harness.own_pods import (
     wait_until_effective,
     wait_until_over,
 )
-from tests.e2e.harness.specs import NAME, build_step, build_strategy, with_environment
+from tests.e2e.harness.specs import JUDGED, NAME, build_step, build_strategy, with_environment
 from tests.e2e.harness.waiting import wait_for
 from tests.e2e.harness.world import RPS
 
@@ -38,7 +38,9 @@ OTHER = "example.com/other-controller"
 SETTLE, QUIET = 5.0, 5.0
 LONGEST = 10.0  # from the death of the last pod to the last request that was sent to it
 STRATEGY = build_strategy(
-    steps=(build_step(50, minDuration="20m", minSamples=30, deadline="1h"), {"weight": 100}), mode="Threshold"
+    steps=(build_step(50, minDuration="20m", minSamples=30, deadline="1h"), {"weight": 100}),
+    metrics=JUDGED,
+    mode="Threshold",
 )
 STRATEGY["canary"]["readyDeadline"] = "20s"
 

@@ -14,10 +14,11 @@ from tests.e2e.harness.own_pods import (
     get_attempt,
     get_workloads,
     list_pods_of,
+    wait_for_attempt,
     wait_until_effective,
     wait_until_over,
 )
-from tests.e2e.harness.specs import NAME, build_step, build_story, build_strategy, with_environment
+from tests.e2e.harness.specs import JUDGED, NAME, build_step, build_story, build_strategy, with_environment
 from tests.e2e.harness.waiting import wait_for, watch_for
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 LONG = {"minDuration": "20m", "deadline": "1h"}
 STRATEGY = build_strategy(
-    steps=(build_step(10, **LONG), build_step(50, **LONG), {"weight": 100}), mode="Threshold"
+    steps=(build_step(10, **LONG), build_step(50, **LONG), {"weight": 100}), metrics=JUDGED, mode="Threshold"
 )
 SYNC = 40  # the autoscaler looks every 15 s
 
@@ -130,6 +131,8 @@ def test_allow_takes_what_there_is_and_the_status_says_what_users_get(world: Wor
     start = world.traffic.get_now()
     wait_for("answers", lambda: world.traffic.get_split(start, start + 8).total > 150, 30)
     world.traffic.get_split(start, start + 8).assert_share(allowed.revision, 50)
+    told = wait_for_attempt(world, allowed.name, "is judged", lambda r: "observed for" in r.message).message
+    assert "cannot be compared" not in told
 
 
 def test_an_autoscaler_brings_the_weight_nearer(world: World, allowed: Rollout) -> None:
