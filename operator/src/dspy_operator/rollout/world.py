@@ -244,13 +244,17 @@ def pods_have_not_seen_the_table(seen: Observation) -> Decision | None:
 
 
 def the_epoch_is_new(seen: Observation) -> Decision | None:
-    """A new operator stamps R and T before it decides, so that writes of the old one are refused."""
+    """A new operator stamps R and T before it decides, so that writes of the old one are refused.
+
+    A table that has to be lowered anyway gets its stamp with that: to stamp it as it is would bring what routes up to it.
+    """
     rollout = seen.rollout
     if rollout is None or not rollout.known:
         return None
     if rollout.record.epoch < seen.epoch:
         record = replace(rollout.record, epoch=seen.epoch)
         return Decision(record.reason, record.message, rollout=record, wait=0)
-    if seen.table and seen.table.epoch < seen.epoch:
+    is_due = rollout.record.phase is Phase.ROLLING_BACK and seen.table and seen.table.split.weight
+    if seen.table and seen.table.epoch < seen.epoch and not is_due:
         return Decision(rollout.record.reason, rollout.record.message, action=Restamp(), wait=0)
     return None
