@@ -246,7 +246,7 @@ def pods_have_not_seen_the_table(seen: Observation) -> Decision | None:
 def the_epoch_is_new(seen: Observation) -> Decision | None:
     """A new operator stamps R and T before it decides, so that writes of the old one are refused.
 
-    A table that has to be lowered anyway gets its stamp with that: to stamp it as it is would bring what routes up to it.
+    A table that has to be lowered is stamped with that: to stamp it as it is would bring what routes up to it.
     """
     rollout = seen.rollout
     if rollout is None or not rollout.known:
