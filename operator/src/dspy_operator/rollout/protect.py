@@ -160,7 +160,8 @@ def _describe_late(seen: Observation, rollout: Rollout) -> str:
     within = f"within {get_duration(rollout.plan.ready_deadline)} (readyDeadline)"
     if rollout.to.sha256 not in seen.capacity.available:
         return f"The bytes of program {rollout.to.sha256[:12]} were not to be had {within}"
-    if rollout.has_own_pods and not is_canary_ready(seen):
+    is_at_pods = rollout.record.weight == 0 or not is_in_effect(seen)
+    if rollout.has_own_pods and is_at_pods and not is_canary_ready(seen):
         return describe_own_pods(seen, within)
     if rollout.has_own_pods and seen.confirmation.message:
         return f"{rollout.record.weight} % was not in effect {within}: {seen.confirmation.message}"
