@@ -1,7 +1,6 @@
 """Wrong rules about canaries with pods of their own, for `own_mutants.py`."""
 
 from dataclasses import replace
-from typing import Any
 
 from tests.model.effects import Write
 from tests.model.faults import Rule
@@ -15,7 +14,6 @@ from dspy_operator.traffic.view import Obstacle, View
 
 FULL = 100
 _list_services = GatewayRouter.list_services
-_list_writes = GatewayRouter.list_writes
 _describe_services = GatewayRouter._describe_services
 
 
@@ -34,14 +32,6 @@ def switch_early(router: GatewayRouter, view: View, split: Split) -> list[Manife
     return _list_services(
         router, view, replace(split, stable=replace(split.stable, program=split.canary.program))
     )
-
-
-def write_unstamped(
-    router: GatewayRouter, view: View, split: Split, annotations: Any, *, again: bool = False
-) -> list[Manifest]:
-    """A new epoch is not written on a route that says what it should."""
-    del again
-    return _list_writes(router, view, split, annotations)
 
 
 def wait_for_nothing(*_: object) -> str:
