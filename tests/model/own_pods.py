@@ -79,6 +79,23 @@ def the_route_gives_more_only_to_the_right_pods(before: Cluster, write: Write, _
     return None if found == wanted or is_lost else f"S2: more for Service {role}, which may reach {found}"
 
 
+def the_service_follows_the_record(before: Cluster, write: Write, _: Cluster) -> Broken:
+    """S4, S7 by replica counts: the Service takes the canary's pods in for the open attempt, alone only at 100 %."""
+    net, change, (uid, weight) = before.net, write.change, before.ghost.granted
+    if net is None or net.route is not None or not isinstance(change, PutService):
+        return None
+    is_known = net.get_selected(change.name) == change.workload
+    if change.name != CLIENTS or is_known or change.workload == before.home:
+        return None
+    pointer = before.record.pointer
+    if pointer is None or pointer.rollout_uid != uid or not weight or (change.workload and weight < FULL):
+        return f"S4: the Service selects {change.workload or 'all'} although the record says {weight}"
+    is_lower = net.get_selected(change.name) not in {"", before.home} and not change.workload
+    if uid in before.ghost.lowered and not is_lower:
+        return f"S7: the Service takes in the pods of {pointer.revision}, which was given up"
+    return None
+
+
 def a_role_keeps_its_pods_while_it_has_weight(before: Cluster, write: Write, _: Cluster) -> Broken:
     """S6: a role Service changes its pods only while no route in use gives it anything, or to stable's own."""
     net, change = before.net, write.change
@@ -114,6 +131,7 @@ def pods_in_use_stay(before: Cluster, write: Write, _: Cluster) -> Broken:
 WRITES: tuple[Callable[[Cluster, Write, Cluster], Broken], ...] = (
     the_route_follows_the_record,
     the_route_gives_more_only_to_the_right_pods,
+    the_service_follows_the_record,
     a_role_keeps_its_pods_while_it_has_weight,
     pods_in_use_stay,
 )

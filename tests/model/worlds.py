@@ -152,7 +152,16 @@ OWN_PODS = (
         OWN_ONE,
         Bounds(Budget(edits=1, commands=1, deaths=1), "x", ABORTING),
     ),
-    Check("own pods, 2 operators, 1 take-over", OWN_ONE, Bounds(Budget(edits=1, takeovers=1), "x")),
+    Check(
+        "own pods, 2 operators, 1 take-over, canary dies",
+        OWN_ONE,
+        Bounds(Budget(edits=1, deaths=1, takeovers=1), "x"),
+    ),
+    Check(
+        "own pods by replica counts, 2 operators, 1 take-over",
+        place_in(build_settled(), Means(Router.REPLICAS)),
+        Bounds(Budget(edits=1, takeovers=1), "x"),
+    ),
 )
 """With the unit tests too: pods of another workload, or of an isolated canary."""
 
@@ -179,11 +188,7 @@ DEEP = (
         Bounds(Budget(edits=1, takeovers=1)),
         Rules(old_runs=True),
     ),
+    Check("own pods, each command", OWN_ONE, Bounds(Budget(edits=1, commands=1), "x")),
     Check("own pods, 2 edits across three workloads", OWN_ONE, Bounds(Budget(edits=2), "xz")),
-    Check(
-        "own pods, 2 operators, 1 edit, 1 take-over, canary dies",
-        OWN_ONE,
-        Bounds(Budget(edits=1, deaths=1, takeovers=1), "x"),
-    ),
 )
 """On demand: `python -m tests.model --deep`. A lost record and a take-over together: see docs/reliability.md."""
