@@ -9,7 +9,8 @@ from functools import cache
 
 from dspy_operator.api.choices import Approximation, Router
 from dspy_operator.rollout.judging import Approval, MetricConfig, MetricType, RolloutConfig, StepConfig
-from dspy_operator.rollout.model import Plan, Preview, Program, Routing
+from dspy_operator.rollout.model import Plan, Program
+from dspy_operator.rollout.strategy import Preview, Routing
 
 NOW = 1_800_000_000.0
 """The only time that the model knows, seconds since 1970; what is over is decided by the environment."""
