@@ -9,6 +9,8 @@ BIN := .venv/bin
 UV := $(BIN)/uv
 PYTEST := $(BIN)/python -m pytest
 UNIT := not api and not tools and not cluster
+TOGETHER := cluster and not alone
+ALONE := cluster and alone
 COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 
 # A cluster of your own only when it is named on make's command line: an exported KUBECONFIG may be production.
@@ -52,7 +54,8 @@ test: install ## everything: unit tests while the cluster starts, then a real AP
 	wait $$starting || { cat build/cluster.log; exit 1; }; \
 	cat build/cluster.log; \
 	$(PYTEST) -m "api or tools" -n 2 --dist loadfile || status=$$?; \
-	$(PYTEST) -m cluster tests/e2e || status=$$?; \
+	$(PYTEST) -m "$(TOGETHER)" -n 2 --dist loadfile tests/e2e || status=$$?; \
+	$(PYTEST) -m "$(ALONE)" tests/e2e || status=$$?; \
 	exit $$status
 
 .PHONY: test-unit
@@ -61,7 +64,9 @@ test-unit: install ## unit, contract and model tests: nothing but Python
 
 .PHONY: test-e2e
 test-e2e: install cluster ## the end-to-end stories on a real cluster
-	@$(PYTEST) -m cluster tests/e2e
+	@status=0; $(PYTEST) -m "$(TOGETHER)" -n 2 --dist loadfile tests/e2e || status=$$?; \
+	$(PYTEST) -m "$(ALONE)" tests/e2e || status=$$?; \
+	exit $$status
 
 .PHONY: lint
 lint: install ## ruff, mypy strict, the import graph, YAML

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from dataclasses import replace
 
 from tests.unit.operator.manifests.test_jobs import asking, compare
 
@@ -29,6 +30,14 @@ def test_the_command_understands_what_the_job_asks() -> None:
 
 def test_a_first_revision_is_asked_alone() -> None:
     assert parse(asking(comparison=compare(None))["args"]).stable is None
+
+
+def test_stable_of_other_code_may_not_fit_and_the_command_is_told_so() -> None:
+    other = replace(compare(), is_other_code=True)
+    assert parse(asking(comparison=other)["args"]).stable_may_differ
+    assert not parse(asking()["args"]).stable_may_differ
+    first = replace(compare(None), is_other_code=True)
+    assert not parse(asking(comparison=first)["args"]).stable_may_differ
 
 
 def test_every_verdict_of_the_server_is_known_to_the_operator() -> None:

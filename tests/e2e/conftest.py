@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from tests.e2e.harness.installation import Installation, open_installation
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 WORLD = pytest.StashKey[World]()
 LEDGER = pytest.StashKey[Ledger]()
+WORKERS = pytest.StashKey["Workers"]()
 LONGEST = 1800  # the first story of all may have to build the images first
 
 
@@ -53,10 +54,33 @@ def every_rollout_gives_the_same_verdicts_again(request: pytest.FixtureRequest) 
     assert ledger.replay(installation.api.list_("DSPyRollout")) == []
 
 
+class Workers:
+    """What the processes of pytest-xdist have replayed: told when they end, printed by the first process."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        """A process is over."""
+        if "ledger" in getattr(node, "workeroutput", {}):
+            self.told.append(node.workeroutput["ledger"])
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(config.stash.setdefault(WORKERS, Workers()))
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    ledger, output = session.config.stash.get(LEDGER, None), getattr(session.config, "workeroutput", None)
+    if ledger is not None and output is not None:
+        output["ledger"] = ledger.tell()
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     ledger = config.stash.get(LEDGER, None)
-    if ledger is not None:
-        terminalreporter.write_line(ledger.tell())
+    for line in [*config.stash[WORKERS].told, *([ledger.tell()] if ledger else [])]:
+        terminalreporter.write_line(line)
 
 
 @pytest.hookimpl(wrapper=True)

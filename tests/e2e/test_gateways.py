@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from tests.cluster.provider import Cluster
     from tests.e2e.harness.api import Api, Object
 
+pytestmark = pytest.mark.alone
+
 HOST, ROUTE = "triage.example", "triage"
 HEADER = {"name": "X-Preview", "value": "canary"}
 RPS, PREVIEW_RPS = 70, 10

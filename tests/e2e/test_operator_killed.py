@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from tests.e2e.harness.views import Rollout
     from tests.e2e.harness.world import World
 
+pytestmark = pytest.mark.alone
+
 TIMES, SEED = 10, 20
 LONGEST_LIFE = 5.0  # seconds between a successor's first write and its own end
 DWELL = 25

@@ -15,6 +15,8 @@ from tests.e2e.harness.waiting import wait_for
 if TYPE_CHECKING:
     from tests.e2e.harness.installation import Installation
 
+pytestmark = pytest.mark.alone
+
 GOAL = 15.0
 """Seconds from SIGKILL to a successor that may write."""
 

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from tests.e2e.harness.views import Rollout
     from tests.e2e.harness.world import World
 
+pytestmark = pytest.mark.alone
+
 BLIND_SECONDS = 20
 
 

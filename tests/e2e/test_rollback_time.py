@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from tests.e2e.harness.views import Rollout
     from tests.e2e.harness.world import World
 
+pytestmark = pytest.mark.alone
+
 TIMES = 20
 GOAL_MEDIAN, GOAL_MAXIMUM, LIMIT = 0.5, 2.0, 15.0
 QUICK_SCORE = SCORE | {"minSamples": 30}

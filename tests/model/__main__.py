@@ -13,7 +13,7 @@ import pytest
 from tests.model.checker import Checker, Result
 from tests.model.convergence import measure
 from tests.model.mutants import MUTANTS, find
-from tests.model.worlds import CHECKS, DEEP, Check
+from tests.model.worlds import CHECKS, DEEP, OWN_PODS, Check
 
 Figures = dict[str, str | int | float]
 
@@ -88,7 +88,7 @@ def main() -> int:
     args = parser.parse_args()
     if args.mutants:
         return 0 if run_mutants() else 1
-    checks = [check for check in (DEEP if args.deep else CHECKS) if args.only in check.name]
+    checks = [check for check in (DEEP if args.deep else (*CHECKS, *OWN_PODS)) if args.only in check.name]
     results = [run_check(check, args.most) for check in checks]
     if args.json:
         args.json.parent.mkdir(parents=True, exist_ok=True)

@@ -7,23 +7,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cache
 
-from tests.model.programs import NOW
+from tests.model.network import Net
+from tests.model.programs import NOW, REPLICAS, SHARED, Means
 
 from dspy_operator.api.names import Command
 from dspy_operator.api.reasons import Reason
 from dspy_operator.rollout.clock import format_exact, format_time
-from dspy_operator.rollout.model import (
-    DeploymentRecord,
-    Handled,
-    Phase,
-    Rejected,
-    RolloutRecord,
-    Stable,
-    Table,
-)
+from dspy_operator.rollout.model import DeploymentRecord, Handled, Phase, Rejected, RolloutRecord, Table
 
-Use = tuple[str, int]
-"""A revision with weight in some table that pods may still use, and its slot there."""
+Use = tuple[str, int, str]
+"""A revision with weight in some table that pods may still use, its slot there, and the workload of its pods."""
 
 
 class Fixed(dict[Command, tuple[str, ...]]):
@@ -60,7 +53,7 @@ def get_nonce(number: int) -> str:
 
 @dataclass(frozen=True)
 class Attempt:
-    """R: identity and record. Its plan is always the same."""
+    """R: identity and record. Its plan is that of the check; `origin_pods` and `pods`: where both sides live."""
 
     name: str
     uid: str
@@ -68,6 +61,13 @@ class Attempt:
     to: str
     fast: bool
     record: RolloutRecord = EMPTY_RECORD
+    origin_pods: str = "w1"
+    pods: str = "w1"
+
+    @property
+    def has_own_pods(self) -> bool:
+        """Whether the canary does not share stable's."""
+        return self.pods != self.origin_pods
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,9 @@ class Ghost:
     `uses`: every revision with weight in any table since the last confirmed one. `lowered`: attempts (uid) that were
     rolled back or are over; `ends`: how, also when the record was lost since; `lost`: those whose record was wiped
     while the table showed it; `undone`: those that an `undo` opened. `granted`: the newest weight that was recorded,
-    and for which attempt. `acted`: nonces that have done something.
+    and for which attempt. `acted`: nonces that have done something. `routed`: percents of the canary's Service in any
+    route since the last one that the gateway was seen to follow; `selected`: what any Service selected since
+    all were seen to reach their pods.
     """
 
     uses: frozenset[Use] = frozenset()
@@ -87,6 +89,8 @@ class Ghost:
     undone: frozenset[str] = frozenset()
     granted: tuple[str, int] = ("", 0)
     acted: frozenset[str] = frozenset()
+    routed: frozenset[int] = frozenset()
+    selected: frozenset[tuple[str, str]] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -95,7 +99,8 @@ class Cluster:
 
     `spec` is the revision that is asked for, empty when the spec cannot be read. `ended` names attempts, the newest
     end first. `slots` and `archived` hold letters of programs. `confirmed`: the pods use T; `refreshed`: they were
-    told; `refused`: programs that they cannot load.
+    told; `refused`: programs that they cannot load. `net`: where canaries may have pods of their own, all that routes
+    to pods; then it says which are ready, and `ready` means nothing.
     """
 
     spec: str = "a"
@@ -114,6 +119,8 @@ class Cluster:
     refreshed: bool = True
     ready: bool = True
     refused: frozenset[str] = frozenset()
+    means: Means = SHARED
+    net: Net | None = None
     ghost: Ghost = Ghost()
 
     @property
@@ -129,6 +136,19 @@ class Cluster:
         ends = dict(self.ghost.ends)
         return ends.get(pointer.rollout_uid) if pointer else None
 
+    @property
+    def home(self) -> str:
+        """The workload of stable's pods."""
+        stable = self.record.stable
+        return stable.workload if stable else ""
+
+    @property
+    def ready_pods(self) -> int:
+        """How many of stable's pods are ready."""
+        if self.net is not None:
+            return self.net.count_ready(self.home)
+        return REPLICAS if self.ready else 0
+
     def find_attempt(self, uid: str) -> Attempt | None:
         """R by its uid."""
         return next((attempt for attempt in self.attempts if attempt.uid == uid), None)
@@ -142,17 +162,15 @@ def drop_ghost(cluster: Cluster) -> Cluster:
 def list_uses(table: Table | None) -> frozenset[Use]:
     """Who gets traffic by this table."""
     shares = table.split.shares if table else ()
-    return frozenset((share.program.revision, share.slot) for share in shares if share.weight)
+    return frozenset(
+        (share.program.revision, share.slot, share.program.workload) for share in shares if share.weight
+    )
 
 
 def normalise_deployment(record: DeploymentRecord) -> DeploymentRecord:
     """Without times and sentences."""
     stable = record.stable
-    fixed = (
-        Stable(stable.revision, stable.sha256, format_time(NOW) if stable.promoted_at else "")
-        if stable
-        else None
-    )
+    fixed = replace(stable, promoted_at=format_time(NOW) if stable.promoted_at else "") if stable else None
     rejected = sorted({entry.revision for entry in record.rejected})
     return replace(
         record,

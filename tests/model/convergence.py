@@ -9,8 +9,9 @@ from dataclasses import dataclass, field, replace
 from tests.model.checker import TOLD
 from tests.model.cluster import Cluster, drop_ghost
 from tests.model.effects import describe, land, list_writes
-from tests.model.events import confirm, give, may_confirm
-from tests.model.observing import Answer, Chance, is_unbegun, observe
+from tests.model.events import confirm, give, list_follow_ups, may_confirm
+from tests.model.network import CANARY, build_net
+from tests.model.observing import Answer, Chance, Telemetry, is_unbegun, observe
 
 from dspy_operator.api.names import Command
 from dspy_operator.rollout import decide as core
@@ -19,20 +20,27 @@ from dspy_operator.rollout.model import Phase
 
 MOST_WRITES = 30
 """L1: writes until everything is at rest."""
+MOST_WRITES_OF_OWN_PODS = 45
+"""The same where Deployments, Services and a route come and go too."""
 MOST_UNTIL_SAFE = 5
 """L3: writes until nothing goes to a canary that the judge is against."""
 MOST_AFTER_TAKEOVER = 9
 """L3, when a new operator must stamp first."""
+MOST_UNTIL_SAFE_OF_OWN_PODS = (8, 12)
+"""L3 for a canary with own pods, and after a take-over: pods are scaled first, and each table has its route."""
+MOST_UNTIL_BURIED = (3, 6)
+"""L3 for a canary whose own pods are dead, and after a take-over: the record, the table, the route."""
 MOST_PASSES = 200
 
 GOOD = Chance(answer=Answer.GOOD)
 OVER = Chance(answer=Answer.GOOD, late=True)
 BAD = Chance(answer=Answer.BAD)
+BLIND = Chance(Telemetry.AWAY)
 
 
 @dataclass
 class Longest:
-    """The most writes that were needed until rest (L1) and until nothing goes to a bad canary (L3).
+    """The most writes that were needed until rest (L1) and until nothing goes to a bad canary or to a dead one (L3).
 
     `broken` is the first bound that does not hold, with the way from there.
     """
@@ -41,6 +49,7 @@ class Longest:
     writes: int = 0
     until_safe: int = 0
     until_safe_after_takeover: int = 0
+    until_buried: int = 0
     broken: str = ""
 
     def __str__(self) -> str:
@@ -49,6 +58,7 @@ class Longest:
             f"from each of {self.states:,} clusters: at rest in ≤ {self.writes} writes, a bad canary without traffic "
             f"in ≤ {self.until_safe}, after a take-over ≤ {self.until_safe_after_takeover}"
         )
+        line += f", a dead one in ≤ {self.until_buried}" if self.until_buried else ""
         return f"{line}\nBROKEN {self.broken}" if self.broken else line
 
 
@@ -106,7 +116,7 @@ def is_at_rest(cluster: Cluster) -> bool:
         return False
     split = table.split
     serves = split.canary is None and split.stable.program.revision == stable.revision
-    if not serves:
+    if not serves or cluster.net not in {None, build_net(cluster.means, stable.workload)}:
         return False
     if cluster.record.is_rejected(cluster.spec):
         return True
@@ -128,11 +138,17 @@ def make_pass(cluster: Cluster, epoch: int, chance: Chance) -> tuple[Cluster, li
 
 
 def _wait(cluster: Cluster, epoch: int) -> tuple[Cluster, list[str]]:
-    """Nothing is written: the pods take up the table, or the bake of a fast attempt is over. No deadline helps."""
+    """Nothing is written: the pods take up the table, or the bake of a fast attempt is over. No deadline helps.
+
+    Own pods get ready, and what routes follows, one after the other.
+    """
     if may_confirm(cluster):
         return drop_ghost(confirm(cluster)), []
+    if follow_up := next(list_follow_ups(cluster), None):
+        return drop_ghost(follow_up.after), []
     attempt = cluster.attempt
-    if attempt and attempt.fast and attempt.record.phase is Phase.BAKING:
+    is_previewed = cluster.means.preview and attempt and attempt.record.phase is Phase.STEPPING
+    if attempt and ((attempt.fast and attempt.record.phase is Phase.BAKING) or is_previewed):
         return make_pass(cluster, epoch, OVER)
     return cluster, []
 
@@ -159,18 +175,51 @@ def count_until_safe(cluster: Cluster, epoch: int) -> int | None:
     here = replace(drop_ghost(cluster), ready=True, refused=frozenset(), given=())
     count = 0
     for _ in range(MOST_PASSES):
-        attempt, table = here.attempt, here.table
-        shares = (table.split.weight if table else 0, attempt.record.weight if attempt else 0)
-        if shares == (0, 0):
+        if gets_nothing(here):
             return count
         after, written = make_pass(here, epoch, BAD)
         if not written:
-            if not may_confirm(here):
+            if may_confirm(here):
+                after = confirm(here)
+            elif follow_up := next(list_follow_ups(here), None):
+                after = follow_up.after
+            else:
                 return None
-            after = drop_ghost(confirm(here))
+            after = drop_ghost(after)
         count += len(written)
         here = after
     return None
+
+
+def count_until_buried(cluster: Cluster, epoch: int) -> int | None:
+    """Writes until a canary gets nothing whose own pods are all dead; Prometheus is away and nothing helps."""
+    here, count = drop_ghost(cluster), 0
+    for _ in range(MOST_PASSES):
+        if gets_nothing(here):
+            return count
+        here, written = make_pass(here, epoch, BLIND)
+        if not written:
+            return None
+        count += len(written)
+    return None
+
+
+def gets_nothing(cluster: Cluster) -> bool:
+    """Neither the record nor the table nor a route to other pods than stable's gives the canary anything."""
+    attempt, table, net = cluster.attempt, cluster.table, cluster.net
+    shares = (table.split.weight if table else 0, attempt.record.weight if attempt else 0)
+    is_routed = net is not None and net.route and net.get_selected(CANARY) != cluster.home
+    return shares == (0, 0) and not is_routed
+
+
+def is_dead(cluster: Cluster) -> bool:
+    """Whether users are sent to own pods of which none is ready."""
+    attempt, table = cluster.attempt, cluster.table
+    if attempt is None or table is None or cluster.net is None or cluster.deleted:
+        return False
+    if not attempt.has_own_pods or not table.split.weight or cluster.net.count_ready(attempt.pods):
+        return False
+    return attempt.record.phase in {Phase.STEPPING, Phase.PROMOTING, Phase.BAKING}
 
 
 def is_judged(cluster: Cluster) -> bool:
@@ -206,25 +255,38 @@ def measure(
         longest.states += 1
         left = convergence.measure(cluster, epoch)
         rollouts = 2 if cluster.queue else 1
-        if left is None or left > MOST_WRITES * rollouts:
+        most = MOST_WRITES if cluster.net is None else MOST_WRITES_OF_OWN_PODS
+        if left is None or left > most * rollouts:
             count = "never at rest" if left is None else f"{left} writes"
             longest.broken = "\n".join([f"L1: {count}", *tell(cluster, epoch)])
             break
         longest.writes = max(longest.writes, left)
-        if is_judged(cluster):
-            longest.broken = _measure_safety(cluster, epoch, longest)
-            if longest.broken:
-                break
+        longest.broken = _measure_safety(cluster, epoch, longest) or _measure_burial(cluster, epoch, longest)
+        if longest.broken:
+            break
     return longest
 
 
 def _measure_safety(cluster: Cluster, epoch: int, longest: Longest) -> str:
+    if not is_judged(cluster):
+        return ""
     count, stamped = count_until_safe(cluster, epoch), is_stamped(cluster, epoch)
-    most = MOST_UNTIL_SAFE if stamped else MOST_AFTER_TAKEOVER
-    if count is None or count > most:
+    is_own = cluster.attempt is not None and cluster.attempt.has_own_pods
+    bounds = MOST_UNTIL_SAFE_OF_OWN_PODS if is_own else (MOST_UNTIL_SAFE, MOST_AFTER_TAKEOVER)
+    if count is None or count > bounds[0 if stamped else 1]:
         return f"L3: {'never' if count is None else count} writes until the canary gets nothing: {cluster}"
     if stamped:
         longest.until_safe = max(longest.until_safe, count)
     else:
         longest.until_safe_after_takeover = max(longest.until_safe_after_takeover, count)
+    return ""
+
+
+def _measure_burial(cluster: Cluster, epoch: int, longest: Longest) -> str:
+    if not is_dead(cluster):
+        return ""
+    count, stamped = count_until_buried(cluster, epoch), is_stamped(cluster, epoch)
+    if count is None or count > MOST_UNTIL_BURIED[0 if stamped else 1]:
+        return f"L3: {'never' if count is None else count} writes until dead pods get nothing: {cluster}"
+    longest.until_buried = max(longest.until_buried, count)
     return ""

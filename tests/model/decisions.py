@@ -5,12 +5,13 @@ Each returns the broken rule and a sentence, or None; `invariants.py` has those 
 
 from collections.abc import Callable
 
-from tests.model.invariants import FORWARD, PROMOTING, Broken, find_weight
+from tests.model.invariants import FORWARD, FULL, PROMOTING, Broken, find_weight
 
 from dspy_operator.rollout.actions import Decision, SetSplit
 from dspy_operator.rollout.capacity import LoadState
 from dspy_operator.rollout.judging import Action, Reason
 from dspy_operator.rollout.model import Observation, Phase, RolloutRecord, Target, Unmeasured
+from dspy_operator.rollout.sizing import get_canary_size
 
 DEADLINES = frozenset({Reason.DEADLINE_PROMOTE, Reason.DEADLINE_ROLLBACK})
 
@@ -57,6 +58,11 @@ def steps_forward_need_a_verdict(  # noqa: PLR0911  one way forward each
     if rollout.fast and was.phase is Phase.BAKING:
         is_over = was.effective_at is not None and seen.now >= was.effective_at + rollout.plan.bake
         return None if is_over else "S4: a fast attempt's bake is cut short"
+    if rollout.is_previewed:
+        is_over = seen.now >= (was.started_at or seen.now) + (
+            rollout.plan.preview.duration if rollout.plan.preview else 0.0
+        )
+        return None if is_over else "S4: the preview is cut short"
     if decision.verdict is None or decision.verdict.action not in {Action.ADVANCE, Action.PROMOTE}:
         return f"S4: {was.phase} {was.step} goes on to {record.phase} {record.step} without a verdict"
     if was.effective_at is None:
@@ -66,10 +72,10 @@ def steps_forward_need_a_verdict(  # noqa: PLR0911  one way forward each
 
 def _needs_ready_pods(seen: Observation, was: RolloutRecord) -> Broken:
     """Preparing ends when every ready pod has the program, Promoting when every ready pod uses the table."""
-    if was.phase is Phase.PREPARING and not _is_ready(seen):
+    if was.phase is Phase.PREPARING and not _is_ready(seen, _get_first_weight(seen)):
         return "S4: the first step begins before the canary is ready"
     confirmed = seen.confirmation.at is not None or seen.confirmation.presumed
-    if was.phase is Phase.PROMOTING and not (confirmed and seen.capacity.ready_pods):
+    if was.phase is Phase.PROMOTING and not (confirmed and _has_pods(seen)):
         return "S4: the bake begins before 100 % is in effect"
     return None
 
@@ -82,14 +88,15 @@ def a_step_takes_effect_in_ready_pods(seen: Observation, decision: Decision) -> 
     if rollout.record.effective_at is not None or record.effective_at is None:
         return None
     weight = seen.table.split.weight if seen.table else 0
-    if seen.confirmation.at is None or not seen.capacity.ready_pods or weight != record.weight:
+    if seen.confirmation.at is None or not _has_pods(seen) or weight != record.weight:
         return "S4: a weight counts as in effect that no pod was seen to use"
     return None
 
 
 def a_raise_needs_a_ready_canary(seen: Observation, decision: Decision) -> Broken:
-    """S2: whoever gets more than before is loaded in every ready pod."""
-    if not _is_raise(seen, decision) or _is_ready(seen):
+    """S2: whoever gets more than before is loaded in every ready pod, or has as many of its own as that needs."""
+    weight = decision.action.split.weight if isinstance(decision.action, SetSplit) else 0
+    if not _is_raise(seen, decision) or _is_ready(seen, weight):
         return None
     return "S2: a raise onto a canary that no pod was seen to have"
 
@@ -115,6 +122,8 @@ def blindness_changes_no_weight(seen: Observation, decision: Decision) -> Broken
     if verdict is not None and verdict.action is not Action.HOLD and verdict.reason not in DEADLINES:
         return f"S16: {verdict.reason} although Prometheus does not answer"
     fresh = record.outcome is Phase.ROLLED_BACK and rollout.record.outcome is not Phase.ROLLED_BACK
+    if rollout.has_own_pods and not _serves_from_own_pods(seen):
+        return None
     if fresh and decision.verdict is None and rollout.to.sha256 in seen.capacity.slots:
         return "S16: rolled back because Prometheus does not answer"
     return None
@@ -180,9 +189,30 @@ def _is_raise(seen: Observation, decision: Decision) -> bool:
     return canary.weight > held
 
 
-def _is_ready(seen: Observation) -> bool:
+def _has_pods(seen: Observation) -> bool:
+    return seen.capacity.ready_pods + seen.capacity.own.ready > 0
+
+
+def _get_first_weight(seen: Observation) -> int:
+    """The weight whose pods a canary of its own must have before the first step; a preview shows all of them."""
+    if seen.rollout is None or seen.rollout.fast or seen.rollout.plan.preview:
+        return FULL
+    return seen.rollout.plan.weights[0]
+
+
+def _serves_from_own_pods(seen: Observation) -> bool:
+    """Whether all that can be known without Prometheus is well: own pods are there, and what routes follows."""
+    record = seen.rollout.record if seen.rollout else RolloutRecord()
+    is_told = seen.table is not None and seen.table.intact and seen.table.split.weight == record.weight
+    return is_told and not seen.confirmation.message and _is_ready(seen, record.weight)
+
+
+def _is_ready(seen: Observation, weight: int) -> bool:
     rollout = seen.rollout
     load = seen.capacity.loads.get(rollout.to.revision) if rollout else None
+    if rollout is not None and rollout.has_own_pods:
+        size = get_canary_size(seen.capacity.desired_pods, rollout.plan.routing, weight)
+        return 0 < size <= seen.capacity.own.reachable
     if rollout is None or not seen.capacity.ready_pods:
         return False
     loaded = load is not None and load.state is LoadState.LOADED

@@ -14,7 +14,9 @@ from tests.model.cluster import (
     normalise_deployment,
     normalise_rollout,
 )
-from tests.model.observing import copy_name
+from tests.model.network import CLIENTS, Pods, find_wanted, list_routed, look_at
+from tests.model.observing import copy_name, find_stable
+from tests.model.settling import remember
 
 from dspy_operator.rollout.actions import (
     Action,
@@ -33,7 +35,7 @@ from dspy_operator.rollout.actions import (
     RunGate,
     SetSplit,
 )
-from dspy_operator.rollout.model import DeploymentRecord, Observation, Phase, RolloutRecord, Table
+from dspy_operator.rollout.model import DeploymentRecord, Observation, Phase, RolloutRecord, Split, Table
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,32 @@ class Tell:
     """Annotations on the pods."""
 
 
-Change = WriteD | WriteR | WriteT | Fill | CreateR | DeleteR | ChangeKept | Tell
+@dataclass(frozen=True)
+class PutRoute:
+    """The HTTPRoute; `percent`: what the canary's Service gets."""
+
+    percent: int
+
+
+@dataclass(frozen=True)
+class PutService:
+    """A Service of the pods of one workload, empty: of all; None: it goes."""
+
+    name: str
+    workload: str | None
+
+
+@dataclass(frozen=True)
+class PutPods:
+    """A Deployment with so many pods; none: it goes."""
+
+    workload: str
+    size: int
+
+
+Change = (
+    WriteD | WriteR | WriteT | Fill | CreateR | DeleteR | ChangeKept | Tell | PutRoute | PutService | PutPods
+)
 
 
 @dataclass(frozen=True)
@@ -121,7 +148,7 @@ def list_writes(seen: Observation, decision: Decision, cluster: Cluster) -> tupl
     return tuple(writes)
 
 
-def _list_effects(  # noqa: C901, PLR0911  one arm for each action
+def _list_effects(  # noqa: C901, PLR0911, PLR0912  one arm for each action
     action: Action, seen: Observation, cluster: Cluster
 ) -> list[Write]:
     match action:
@@ -131,7 +158,15 @@ def _list_effects(  # noqa: C901, PLR0911  one arm for each action
             return [_keep("copy", program.revision, comes=True)]
         case CreateRollout(to, origin, number, fast):
             name = f"{to.revision}-{number}"
-            attempt = Attempt(name, "", origin.revision, to.revision, fast)
+            attempt = Attempt(
+                name,
+                "",
+                origin.revision,
+                to.revision,
+                fast,
+                origin_pods=origin.workload,
+                pods=to.workload,
+            )
             return [Write(f"R {name}", bound=False, change=CreateR(attempt))]
         case DeleteRollout(name):
             return [_delete_attempt(cluster, name)]
@@ -139,20 +174,71 @@ def _list_effects(  # noqa: C901, PLR0911  one arm for each action
             return [Write(f"slot {slot}", bound=True, change=Fill(slot, program.revision))]
         case SetSplit(split, rollout, number):
             table = Table(split, 0, rollout, number, seen.epoch)
-            return [Write("T", bound=cluster.table is not None, change=WriteT(table))]
+            write = Write("T", bound=cluster.table is not None, change=WriteT(table))
+            return [write, *_list_routed(split, seen, cluster)]
         case Restamp():
             if cluster.table is None:
                 return []
             stamped = replace(cluster.table, epoch=seen.epoch, intact=True)
-            return [Write("T", bound=True, change=WriteT(stamped, stamp_only=True))]
+            write = Write("T", bound=True, change=WriteT(stamped, stamp_only=True))
+            return order_stamps(_list_routed(cluster.table.split, seen, cluster), write)
         case RefreshPods():
             return [Write("pods", bound=False, change=Tell())]
         case Prune():
             return _list_pruned(action, cluster)
-        case RepairChildren() | RemoveWorkload() | RunGate() | RemoveGate():
+        case RepairChildren():
+            return _list_repairs(seen, cluster)
+        case RemoveWorkload(workload):
+            return [Write(f"pods {workload}", bound=True, change=PutPods(workload, 0))]
+        case RunGate() | RemoveGate():
             raise AssertionError(f"the model has no {action}")
         case _:
             assert_never(action)
+
+
+def _list_routed(split: Split, seen: Observation, cluster: Cluster) -> list[Write]:
+    """What routes to own pods follows the table in the same effect; a new epoch is stamped on it too."""
+    if cluster.net is None:
+        return []
+    again = bool(seen.table and seen.table.epoch < seen.epoch)
+    side = look_at(cluster.means, seen.rollout, split)
+    writes = []
+    for name, value in list_routed(cluster.net, side, split, again):
+        if isinstance(value, int):
+            writes.append(Write("route", bound=True, change=PutRoute(value)))
+        else:
+            writes.append(_put_service(cluster, name, value))
+    return writes
+
+
+def order_stamps(routed: list[Write], table: Write) -> list[Write]:
+    """By the stamp of the table all of it counts as stamped."""
+    return [*routed, table]
+
+
+def _put_service(cluster: Cluster, name: str, workload: str | None) -> Write:
+    known = cluster.net is not None and cluster.net.get_selected(name) is not None
+    return Write(f"service {name}", bound=known, change=PutService(name, workload))
+
+
+def _list_repairs(seen: Observation, cluster: Cluster) -> list[Write]:
+    """In the executor's order: Services, those that are too many, Deployments."""
+    net, split = cluster.net, seen.table.split if seen.table else None
+    if net is None:
+        return []
+    wanted = find_wanted(net, look_at(cluster.means, seen.rollout, split), find_stable(cluster), split)
+    live = dict(net.services)
+    changed = [(name, workload) for name, workload in wanted.services if live.get(name) != workload]
+    extra = [(name, None) for name in live if name not in dict(wanted.services)]
+    sizes = {pods.workload: pods.size for pods in net.pods}
+    return [
+        *(_put_service(cluster, name, workload) for name, workload in (*changed, *extra)),
+        *(
+            Write(f"pods {workload}", bound=workload in sizes, change=PutPods(workload, size))
+            for workload, size in wanted.pods
+            if sizes.get(workload) != size
+        ),
+    ]
 
 
 def _list_pruned(action: Prune, cluster: Cluster) -> list[Write]:
@@ -174,7 +260,7 @@ def _delete_attempt(cluster: Cluster, name: str) -> Write:
     return Write(f"R {uid}", bound=True, change=DeleteR(name))
 
 
-def land(cluster: Cluster, write: Write) -> Cluster | None:  # noqa: PLR0911  one arm for each change
+def land(cluster: Cluster, write: Write) -> Cluster | None:  # noqa: C901, PLR0911  one arm for each change
     """The cluster after the API server has taken a write; None when it refuses it: what is there is not expected."""
     match write.change:
         case WriteD(record):
@@ -196,8 +282,31 @@ def land(cluster: Cluster, write: Write) -> Cluster | None:  # noqa: PLR0911  on
             return _land_kept(cluster, kind, letter, comes=comes)
         case Tell():
             return replace(cluster, refreshed=True)
+        case PutRoute() | PutService() | PutPods():
+            return _land_net(cluster, write)
         case _:
             assert_never(write.change)
+
+
+def _land_net(cluster: Cluster, write: Write) -> Cluster | None:
+    """What routes is changed at once; when the gateway and the endpoints follow is seen later."""
+    net, change = cluster.net, write.change
+    if net is None:
+        return None
+    match change:
+        case PutRoute(percent):
+            net = net.with_route(percent)
+        case PutService(name, workload):
+            if not write.bound and net.get_selected(name) is not None:
+                return None
+            net = net.with_service(name, workload)
+        case PutPods(workload, size):
+            found = net.find_pods(workload)
+            if (found is None) is write.bound:
+                return None
+            ready = min(found.ready, size) if found else 0
+            net = net.with_pods(Pods(workload, size, ready)) if size else net.without_pods(workload)
+    return remember(replace(cluster, net=net))
 
 
 def land_table(cluster: Cluster, table: Table, *, stamp_only: bool = False) -> Cluster:
@@ -244,7 +353,7 @@ def _land_kept(cluster: Cluster, kind: str, letter: str, *, comes: bool) -> Clus
     return replace(cluster, revisions=after) if kind == "V" else replace(cluster, archived=after)
 
 
-def describe(write: Write) -> str:  # noqa: PLR0911  one arm for each change
+def describe(write: Write) -> str:  # noqa: C901, PLR0911  one arm for each change
     """One line of a trace."""
     match write.change:
         case WriteD(record):
@@ -269,5 +378,12 @@ def describe(write: Write) -> str:  # noqa: PLR0911  one arm for each change
             return f"{kind} {letter} {'is created' if comes else 'is deleted'}"
         case Tell():
             return "the pods are told"
+        case PutRoute(percent):
+            return f"the route: {percent} % to the canary's Service"
+        case PutService(name, workload):
+            told = "goes" if workload is None else f"selects {workload or 'all'}"
+            return f"Service {name.removeprefix(f'{CLIENTS}-')} {told}"
+        case PutPods(workload, size):
+            return f"{workload}: {size} pods" if size else f"{workload}: its Deployment goes"
         case _:
             assert_never(write.change)

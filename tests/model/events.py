@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from tests.model.cluster import EMPTY_RECORD, Attempt, Cluster, Ghost, Given, list_uses
-from tests.model.observing import is_loaded
+from tests.model.cluster import EMPTY_RECORD, Attempt, Cluster, Ghost, Given
+from tests.model.network import Net, Pods
+from tests.model.observing import is_loaded, list_using
+from tests.model.settling import remember, settle
 
 from dspy_operator.api.names import Command
 
@@ -26,6 +28,8 @@ class Budget(NamedTuple):
     losses: int = 0
     outages: int = 0
     deletions: int = 0
+    deaths: int = 0
+    hands: int = 0
     takeovers: int = 0
 
 
@@ -53,15 +57,23 @@ class Event:
     touched: tuple[str, ...] = ()
 
 
-def list_events(cluster: Cluster, bounds: Bounds, kind: str) -> Iterator[Event]:
+def list_events(  # noqa: C901  one arm for each kind
+    cluster: Cluster, bounds: Bounds, kind: str
+) -> Iterator[Event]:
     """Everything of one kind (a field of the budget) that the environment may do here."""
     match kind:
         case "free":
             yield from _list_recoveries(cluster)
         case "refusals":
             yield from _list_refusals(cluster)
-        case "outages" if cluster.ready:
+        case "outages" if cluster.net and cluster.ready_pods:
+            yield Event("no pod of stable is ready", _change_ready(cluster, cluster.net, cluster.home, 0))
+        case "outages" if cluster.net is None and cluster.ready:
             yield Event("no pod is ready", replace(cluster, ready=False))
+        case "deaths" if cluster.net:
+            yield from _list_deaths(cluster, cluster.net)
+        case "hands" if cluster.net and cluster.net.route is not None and _has_weight(cluster):
+            yield from _list_hands(cluster, cluster.net)
         case "edits" if not cluster.deleted:
             yield from _list_edits(cluster, bounds)
         case "commands" if not cluster.deleted:
@@ -75,23 +87,70 @@ def list_events(cluster: Cluster, bounds: Bounds, kind: str) -> Iterator[Event]:
 
 
 def confirm(cluster: Cluster) -> Cluster:
-    """Every pod uses T: what older tables said does not matter any more."""
-    ghost = replace(cluster.ghost, uses=list_uses(cluster.table))
-    return replace(cluster, confirmed=True, ghost=ghost)
+    """Every pod uses T: what older tables said does not matter any more, once what routes follows as well."""
+    return settle(replace(cluster, confirmed=True))
 
 
 def may_confirm(cluster: Cluster) -> bool:
     """Whether the pods can take up T: there is one, a pod is there, and it can load what has weight."""
-    if cluster.table is None or cluster.confirmed or not cluster.ready:
+    if cluster.table is None or cluster.confirmed or not list_using(cluster):
         return False
     weighted = [share.program.revision for share in cluster.table.split.shares if share.weight]
     return all(is_loaded(cluster, letter) for letter in weighted)
 
 
+def list_follow_ups(cluster: Cluster) -> Iterator[Event]:
+    """What happens to own pods by itself, if nothing is broken: they get ready, gateway and endpoints follow."""
+    net = cluster.net
+    if net is None:
+        return
+    for pods in net.pods:
+        if pods.ready < pods.size:
+            label = f"the pods of {pods.workload} are ready"
+            yield Event(label, _change_ready(cluster, net, pods.workload, pods.size))
+    if not net.taken:
+        after = replace(cluster, net=replace(net, taken=True))
+        yield Event("the gateway follows the route", after)
+    if not net.reached:
+        after = replace(cluster, net=replace(net, reached=True))
+        yield Event("the Services reach their pods", after)
+
+
+def _change_ready(cluster: Cluster, net: Net, workload: str, ready: int) -> Cluster:
+    found = net.find_pods(workload)
+    size = found.size if found else 0
+    return replace(cluster, net=net.with_pods(Pods(workload, size, ready)))
+
+
+def _list_deaths(cluster: Cluster, net: Net) -> Iterator[Event]:
+    for pods in net.pods:
+        if pods.ready and pods.workload != cluster.home:
+            label = f"all pods of {pods.workload} die"
+            yield Event(label, _change_ready(cluster, net, pods.workload, 0))
+
+
+def _has_weight(cluster: Cluster) -> bool:
+    return cluster.attempt is not None and cluster.attempt.record.weight > 0
+
+
+def _list_hands(cluster: Cluster, net: Net) -> Iterator[Event]:
+    """A person edits the route; a Service whose change was decided before that is not written any more.
+
+    Nothing binds a Service's change to the route, so a hand on it just between reading and writing is not modelled, nor
+    one on an attempt that opens or prepares (docs/reliability.md, Known limit).
+    """
+    touched = ("route", *(f"service {name}" for name, _ in net.services))
+    for percent in (0, 50):
+        if percent != net.route:
+            after = remember(replace(cluster, net=net.with_route(percent)))
+            yield Event(f"a person sets the route to {percent} %", after, touched)
+
+
 def _list_recoveries(cluster: Cluster) -> Iterator[Event]:
     if may_confirm(cluster):
         yield Event("every pod uses the table", confirm(cluster))
-    if not cluster.ready and cluster.table:
+    yield from list_follow_ups(cluster)
+    if cluster.net is None and not cluster.ready and cluster.table:
         yield Event("the pods are ready", replace(cluster, ready=True))
 
 

@@ -122,7 +122,7 @@ def stable_moves_in_the_bake(rule: Rule) -> Rule:
             return rule(seen)
         if stable.revision == rollout.to.revision:
             return rule(seen)
-        moved = Stable(rollout.to.revision, rollout.to.sha256, stable.promoted_at)
+        moved = Stable(rollout.to.revision, rollout.to.sha256, stable.promoted_at, rollout.to.workload)
         return Decision("", "", deployment=replace(seen.record, stable=moved))
 
     return changed

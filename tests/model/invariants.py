@@ -95,6 +95,8 @@ def stable_moves_by_a_promotion(  # noqa: PLR0911  one rule each
     if new.revision == old.revision or not old.promoted_at:
         return None
     pointer = before.record.pointer
+    if pointer is None and before.net is not None:
+        return None  # nothing served when that was decided: a rule over decisions looks after it
     if before.end is not Phase.PROMOTED or pointer is None or pointer.revision != new.revision:
         return f"S8: stable becomes {new.revision} without a promotion"
     if new.revision not in before.revisions or new.revision not in before.archived:
@@ -151,12 +153,12 @@ def nothing_in_use_is_freed(before: Cluster, write: Write, _: Cluster) -> Broken
     """W6: no slot is overwritten and no V deleted to which a table since the last confirmed one gives weight."""
     match write.change:
         case Fill(slot, letter):
-            used = {rev for rev, place in before.ghost.uses if place == slot} - {letter}
+            used = {rev for rev, place, _ in before.ghost.uses if place == slot} - {letter}
             return (
                 f"W6: slot {slot} is overwritten, {'/'.join(sorted(used))} is in use there" if used else None
             )
         case ChangeKept("V", letter, False):
-            used = {rev for rev, _ in before.ghost.uses}
+            used = {rev for rev, _, _ in before.ghost.uses}
             return f"W6: V of {letter} goes, which is in use" if letter in used else None
         case _:
             return None
@@ -231,7 +233,9 @@ WRITES: tuple[Callable[[Cluster, Write, Cluster], Broken], ...] = (
 
 def who_has_traffic_has_capacity(cluster: Cluster) -> Broken:
     """S2: a revision with weight in any table since the last confirmed one has V and its bytes."""
-    for letter, slot in cluster.ghost.uses:
+    for letter, slot, workload in cluster.ghost.uses:
+        if cluster.net is not None and not cluster.net.count_ready(workload):
+            continue  # nobody there could answer
         if letter not in cluster.revisions:
             return f"S2: {letter} has traffic and no ControllerRevision"
         if cluster.slots[slot] != letter:

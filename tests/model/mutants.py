@@ -3,13 +3,10 @@
 A mutant patches the shipped code (or the checker's rules of writing) and names the check that finds it.
 """
 
-from dataclasses import dataclass
-
-from tests.model.checker import SHIPPED, Checker, Result, Rules
+from tests.model.checker import Checker, Result, Rules
 from tests.model.convergence import measure
 from tests.model.events import Bounds, Budget
 from tests.model.faults import (
-    Patch,
     adopt_anything,
     all_of,
     bake_is_over,
@@ -39,6 +36,8 @@ from tests.model.faults import (
     without,
     yes,
 )
+from tests.model.mutant import Mutant
+from tests.model.own_mutants import OWN_MUTANTS
 from tests.model.worlds import Check, build_full_slots, build_promoted, build_settled
 
 from dspy_operator.api.names import Command
@@ -48,22 +47,6 @@ MOST_STATES = 60_000
 
 EVERYTHING = ("D", "R", "T", "slot", "V", "copy")
 """Kinds of objects."""
-
-
-@dataclass(frozen=True)
-class Mutant:
-    """`rule` is what finds it, in at most `steps` steps of the shortest run (0: by not coming to rest)."""
-
-    name: str
-    patch: Patch
-    rule: str
-    steps: int
-    check: Check
-    rules: Rules = SHIPPED
-
-    def __str__(self) -> str:
-        """The name."""
-        return self.name
 
 
 # --- bounds and the list -----------------------------------------------------------------------------------
@@ -175,6 +158,7 @@ MUTANTS = (
     Mutant("R bound to nothing", nothing, "S7", 16, TAKEOVER, Rules(unbound=("R",))),
     Mutant("T bound to nothing", nothing, "S7", 29, TAKEOVER, Rules(unbound=("T",))),
     Mutant("no stamp", without("the_epoch_is_new"), "S7", 23, TAKEOVER),
+    *OWN_MUTANTS,
 )
 
 

@@ -8,13 +8,15 @@ from enum import Enum
 from functools import cache
 from typing import Self, cast
 
+from tests.model import network
 from tests.model.cluster import Attempt, Cluster
-from tests.model.programs import LATE, NAME, NOW, build_plan, build_program
+from tests.model.network import list_drifted, look_at
+from tests.model.programs import LATE, NAME, NOW, REPLICAS, Means, build_plan, build_program
 
 from dspy_operator.api.reasons import Reason as Why
 from dspy_operator.reconcile.commands import list_orders
 from dspy_operator.rollout.analysis import Analysis
-from dspy_operator.rollout.capacity import Capacity, Load, LoadState
+from dspy_operator.rollout.capacity import Capacity, Load, LoadState, Own
 from dspy_operator.rollout.judging import Action, Look, MetricAnswer, Reason, State, Verdict
 from dspy_operator.rollout.judging.record import Record
 from dspy_operator.rollout.model import (
@@ -24,12 +26,15 @@ from dspy_operator.rollout.model import (
     Observation,
     Past,
     Phase,
+    Program,
     Refusal,
     Rollout,
     Stock,
+    Table,
     Target,
     Unmeasured,
 )
+from dspy_operator.traffic.view import Obstacle
 
 WINDOW = 1
 LIMIT = 10
@@ -132,12 +137,14 @@ def list_chances(cluster: Cluster) -> tuple[Chance, ...]:
     if cluster.deleted:
         return (Chance(),)
     if attempt is None:
-        return tuple(Chance(telemetry) for telemetry in Telemetry)
-    return _list_chances(attempt.record.phase, attempt.fast)
+        chances = tuple(Chance(telemetry) for telemetry in Telemetry)
+        is_down = cluster.net is not None and not cluster.ready_pods
+        return (*chances, Chance(late=True)) if is_down else chances
+    return _list_chances(attempt.record.phase, attempt.fast, attempt.has_own_pods)
 
 
 @cache
-def _list_chances(phase: Phase, fast: bool) -> tuple[Chance, ...]:  # noqa: FBT001  a cached table
+def _list_chances(phase: Phase, fast: bool, own: bool) -> tuple[Chance, ...]:  # noqa: FBT001  a cached table
     seen = {Answer.SILENT}
     blind = {Answer.SILENT}
     if phase in {Phase.STEPPING, Phase.BAKING, Phase.PROMOTING} and not fast:
@@ -146,7 +153,8 @@ def _list_chances(phase: Phase, fast: bool) -> tuple[Chance, ...]:  # noqa: FBT0
     chances = [Chance(Telemetry.THERE, answer) for answer in Answer if answer in seen]
     chances += [Chance(Telemetry.AWAY, answer) for answer in Answer if answer in blind]
     chances.append(Chance(Telemetry.LONG_AWAY))
-    if phase in {Phase.PREPARING, Phase.PROMOTING} or (fast and phase is Phase.BAKING):
+    waits = {Phase.PREPARING, Phase.PROMOTING, *((Phase.STEPPING,) if own else ())}
+    if phase in waits or (fast and phase is Phase.BAKING):
         chances += [Chance(telemetry, late=True) for telemetry in Telemetry]
     return tuple(chances)
 
@@ -160,7 +168,7 @@ def read(cluster: Cluster, epoch: int) -> Observation:
     """What does not depend on Prometheus and the clock."""
     if cluster.deleted:
         return Observation(NOW, epoch, NAME, deleting=True)
-    rollout = _build_rollout(cluster.attempt) if cluster.attempt else None
+    rollout = find_rollout(cluster)
     has_history = rollout is None or rollout.record.phase is Phase.PREPARING
     previous = list_previous(cluster) if has_history else ()
     unbegun = [a for a in cluster.attempts if is_unbegun(a) and a is not cluster.attempt]
@@ -171,17 +179,18 @@ def read(cluster: Cluster, epoch: int) -> Observation:
         name=NAME,
         target=_build_target(cluster, previous),
         queue=cluster.queue,
+        isolated=cluster.means.isolated,
         spec_paused=cluster.paused,
         record=cluster.record,
         rollout=rollout,
         orphans=tuple(a.name for a in unbegun[1:]) if has_history else (),
-        pending=_build_rollout(unbegun[0]) if unbegun and has_history else None,
+        pending=_build_rollout(unbegun[0], cluster.means) if unbegun and has_history else None,
         revisions={letter: build_program(letter) for letter in cluster.revisions},
         attempts=count_attempts(cluster) if has_history else {},
         previous=previous,
         stock=_build_stock(cluster) if has_history else Stock(),
-        table=cluster.table,
-        capacity=_build_capacity(cluster),
+        table=_read_table(cluster, rollout),
+        capacity=_build_capacity(cluster, rollout),
         orders=list_orders(annotations, cluster.record, rollout) if annotations else (),
     )
 
@@ -194,8 +203,8 @@ def complete(seen: Observation, cluster: Cluster, chance: Chance) -> Observation
     return replace(
         seen,
         now=chance.now,
-        confirmation=_build_confirmation(cluster, chance),
-        capacity=replace(seen.capacity, loads=loads),
+        confirmation=_build_confirmation(cluster, seen.rollout, chance),
+        capacity=replace(seen.capacity, loads=loads, down_for=chance.now - NOW),
         judging=_build_judging(seen.rollout, chance),
     )
 
@@ -205,13 +214,19 @@ def is_unbegun(attempt: Attempt) -> bool:
     return attempt.record.started_at is None and attempt.record.number == 0
 
 
-def _build_rollout(attempt: Attempt) -> Rollout:
+def find_rollout(cluster: Cluster) -> Rollout | None:
+    """The attempt that the pointer names, as decisions see it."""
+    return _build_rollout(cluster.attempt, cluster.means) if cluster.attempt else None
+
+
+def _build_rollout(attempt: Attempt, means: Means) -> Rollout:
     record = attempt.record
     if record.number:
         last = Entry(NOW, record.number, record.phase, record.step, record.weight, "", "")
         record = replace(record, entries=(last,))
-    origin, to = build_program(attempt.origin), build_program(attempt.to)
-    return Rollout(attempt.name, attempt.uid, origin, to, attempt.fast, build_plan(), record, NOW)
+    origin = build_program(attempt.origin, attempt.origin_pods)
+    to = build_program(attempt.to, attempt.pods)
+    return Rollout(attempt.name, attempt.uid, origin, to, attempt.fast, build_plan(means), record, NOW)
 
 
 def _build_target(cluster: Cluster, previous: tuple[str, ...]) -> Target | Refusal:
@@ -264,34 +279,107 @@ def is_loaded(cluster: Cluster, letter: str) -> bool:
     return slot is not None and cluster.slots[slot] == letter and letter not in cluster.refused
 
 
-def _build_confirmation(cluster: Cluster, chance: Chance) -> Confirmation:
+def list_using(cluster: Cluster) -> int:
+    """How many ready pods answer users: stable's, and those of a canary's own that has any weight."""
+    canary = cluster.table.split.canary if cluster.table else None
+    is_own = cluster.net is not None and canary is not None and canary.program.workload != cluster.home
+    if cluster.net is None or canary is None or not is_own or not canary.weight:
+        return cluster.ready_pods
+    return cluster.ready_pods + cluster.net.count_ready(canary.program.workload)
+
+
+def find_obstacle(cluster: Cluster, rollout: Rollout | None) -> Obstacle | None:
+    """Why what routes to pods does not follow the table yet; nothing does where all pods are shared."""
+    if cluster.net is None or cluster.table is None:
+        return None
+    split = cluster.table.split
+    return network.find_obstacle(cluster.net, look_at(cluster.means, rollout, split), split)
+
+
+def find_stable(cluster: Cluster) -> Program | None:
+    """Stable by its ControllerRevision, in the pods that it lives in."""
+    stable = cluster.record.stable
+    if stable is None or stable.revision not in cluster.revisions:
+        return None
+    return build_program(stable.revision, stable.workload)
+
+
+def _read_table(cluster: Cluster, rollout: Rollout | None) -> Table | None:
+    if cluster.net is None or cluster.table is None:
+        return cluster.table
+    split = cluster.table.split
+    side = look_at(cluster.means, rollout, split)
+    pending = network.list_routed(cluster.net, side, split, False)  # noqa: FBT003  cached by position
+    return replace(cluster.table, intact=False) if pending else cluster.table
+
+
+def _build_confirmation(cluster: Cluster, rollout: Rollout | None, chance: Chance) -> Confirmation:
     if cluster.table is None:
         return Confirmation()
     weighted = [share.program.revision for share in cluster.table.split.shares if share.weight]
-    reached = cluster.confirmed and cluster.ready
+    reached = cluster.confirmed and list_using(cluster) > 0
+    obstacle = find_obstacle(cluster, rollout)
+    said = Confirmation(
+        refreshed=cluster.refreshed,
+        message=obstacle.message if obstacle else "",
+        is_settling=obstacle is not None and obstacle.is_settling,
+    )
     if chance.telemetry is Telemetry.THERE:
         seen = reached and all(is_loaded(cluster, letter) for letter in weighted)
-        return Confirmation(NOW if seen else None, refreshed=seen or cluster.refreshed)
+        at = NOW if seen and obstacle is None else None
+        return replace(said, at=at, refreshed=seen or cluster.refreshed)
     presumed = chance.telemetry is Telemetry.LONG_AWAY and reached and cluster.refreshed
-    return Confirmation(presumed=presumed, refreshed=cluster.refreshed)
+    return replace(said, presumed=presumed and obstacle is None)
 
 
-def _build_capacity(cluster: Cluster) -> Capacity:
+def _build_capacity(cluster: Cluster, rollout: Rollout | None) -> Capacity:
     stable, attempt = cluster.record.stable, cluster.attempt
     letters = {stable.revision if stable else "", attempt.to if attempt else "", cluster.spec} - {""}
     offered = {cluster.spec} - {""}
-    return Capacity(
-        ready_pods=2 if cluster.ready else 0,
-        desired_pods=2,
+    capacity = Capacity(
+        ready_pods=cluster.ready_pods,
+        desired_pods=REPLICAS,
         slots=tuple(letter * 64 for letter in cluster.slots),
         archived=frozenset(letter * 64 for letter in cluster.archived),
         available=frozenset(letter * 64 for letter in {*cluster.archived, *offered, *cluster.slots} - {""}),
         loads=dict.fromkeys(sorted(letters), Load()),
     )
+    if cluster.net is None:
+        return capacity
+    split = cluster.table.split if cluster.table else None
+    side = look_at(cluster.means, rollout, split)
+    wanted = network.find_wanted(cluster.net, side, find_stable(cluster), split)
+    return replace(
+        capacity,
+        drifted=list_drifted(cluster.net, wanted),
+        leaving=tuple(p.workload for p in cluster.net.pods if p.workload != cluster.home),
+        own=_build_own(cluster, rollout),
+    )
+
+
+def _build_own(cluster: Cluster, rollout: Rollout | None) -> Own:
+    """As `reconcile/observe.py`: none can be reached before the table names the canary."""
+    if cluster.net is None or rollout is None or not rollout.has_own_pods:
+        return Own()
+    table = cluster.table
+    named = table is not None and table.split.canary is not None and table.split.canary.program == rollout.to
+    reachable = 0
+    if table and named:
+        side = look_at(cluster.means, rollout, table.split)
+        reachable = network.count_reachable(cluster.net, side, table.split)
+    return Own(cluster.net.count_ready(rollout.to.workload), reachable)
+
+
+def _count_home(cluster: Cluster, letter: str) -> int:
+    """Ready pods of those that a revision lives in, as far as it lives in any."""
+    attempt = cluster.attempt
+    if cluster.net is not None and attempt and attempt.has_own_pods and attempt.to == letter:
+        return cluster.net.count_ready(attempt.pods)
+    return cluster.ready_pods
 
 
 def _build_load(cluster: Cluster, letter: str, chance: Chance) -> Load:
-    if chance.telemetry is not Telemetry.THERE or not cluster.ready:
+    if chance.telemetry is not Telemetry.THERE or not _count_home(cluster, letter):
         return Load()
     is_named = cluster.table is not None and cluster.table.split.find_slot(letter) is not None
     if letter in cluster.refused and is_named:

@@ -5,12 +5,14 @@ The checker's loops handle tuples of small integers only; that is what makes 10â
 
 from dataclasses import dataclass, field, replace
 
+from tests.model import network, own_pods
 from tests.model.cluster import Cluster, Ghost
 from tests.model.decisions import DECISIONS
 from tests.model.effects import Write, describe, land, list_writes
 from tests.model.events import Bounds, Event, list_events
 from tests.model.invariants import STATES, WRITES, find_first, note_acting
 from tests.model.observing import complete, list_chances, read
+from tests.model.settling import settle
 
 from dspy_operator.rollout import decide as core
 
@@ -53,6 +55,9 @@ class Space:
     _landed: dict[tuple[int, int], tuple[int, str | None]] = field(default_factory=dict)
     _happenings: dict[tuple[int, str], tuple[Happening, ...]] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        network.forget()
+
     def number(self, cluster: Cluster) -> int:
         """The number of a cluster."""
         found = self._cluster_numbers.get(cluster)
@@ -78,7 +83,7 @@ class Space:
             self.decided += 1
             seen = complete(base, cluster, chance)
             decision = core.decide(seen)
-            broken = find_first(rule(seen, decision) for rule in DECISIONS)
+            broken = find_first(rule(seen, decision) for rule in (*DECISIONS, *own_pods.DECISIONS))
             writes = tuple(self._number_write(write) for write in list_writes(seen, decision, cluster))
             if writes or broken:
                 known.setdefault((writes, broken), Choice(str(chance), writes, broken))
@@ -103,8 +108,9 @@ class Space:
         after = land(before, write)
         if after is None:
             return REFUSED, None
-        broken = find_first(rule(before, write, after) for rule in WRITES)
-        broken = broken or find_first(rule(after) for rule in STATES)
+        after = settle(after) if after.net is not None else after
+        broken = find_first(rule(before, write, after) for rule in (*WRITES, *own_pods.WRITES))
+        broken = broken or find_first(rule(after) for rule in (*STATES, *own_pods.STATES))
         return self.number(note_acting(before, write, after)), broken
 
     def list_happenings(self, cluster: int, kind: str) -> tuple[Happening, ...]:
@@ -116,7 +122,8 @@ class Space:
         return found
 
     def _happen(self, event: Event) -> Happening:
-        return Happening(event.label, self.number(event.after), event.touched)
+        after = settle(event.after) if event.after.net is not None else event.after
+        return Happening(event.label, self.number(after), event.touched)
 
     def describe(self, write: int) -> str:
         """One write, for people."""

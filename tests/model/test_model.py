@@ -3,10 +3,10 @@
 import pytest
 from tests.model.checker import Checker, Result
 from tests.model.convergence import measure
-from tests.model.worlds import CHECKS, Check
+from tests.model.worlds import CHECKS, OWN_PODS, Check
 
 
-@pytest.fixture(scope="module", params=CHECKS, ids=str)
+@pytest.fixture(scope="module", params=(*CHECKS, *OWN_PODS), ids=str)
 def result(request: pytest.FixtureRequest) -> Result:
     check: Check = request.param
     return Checker(check.start, check.bounds, check.rules).run()

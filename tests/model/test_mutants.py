@@ -2,7 +2,8 @@
 
 import pytest
 from tests.model.checker import Checker
-from tests.model.mutants import MOST_STATES, MUTANTS, Mutant, find
+from tests.model.mutant import Mutant
+from tests.model.mutants import MOST_STATES, MUTANTS, find
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=str)

@@ -6,13 +6,25 @@ Called by `run.py` once a second after everything is mended.
 from typing import Any
 
 from tests.simulation.controllers import DEPENDANTS
+from tests.simulation.paths import OWNER, ROLES
+from tests.simulation.pods import Pod
 from tests.simulation.referee import Referee
 from tests.simulation.store import Object
 from tests.simulation.user import NAME, NAMESPACE, get_digest
 
 from dspy_operator.api import names
-from dspy_operator.kube.resources import CONFIGMAPS, CONTROLLERREVISIONS, DSPYROLLOUTS
+from dspy_operator.api.spec import parse_deployment
+from dspy_operator.kube.resources import (
+    CONFIGMAPS,
+    CONTROLLERREVISIONS,
+    DEPLOYMENTS,
+    DSPYROLLOUTS,
+    HTTPROUTES,
+    SERVICES,
+)
+from dspy_operator.manifests.gateway import read_weights
 from dspy_operator.manifests.owner import Owner
+from dspy_operator.rollout.revision import revision_hash, workload_hash
 from dspy_operator.traffic.table import read_table
 
 ENDS = frozenset({"Promoted", "RolledBack", "Aborted", "Superseded"})
@@ -54,11 +66,12 @@ def _find_unrest_of_first(referee: Referee, deployment: Object, status: dict[str
 
 def _find_unrest_of_remains(referee: Referee) -> str:
     """After the resource itself was deleted: nothing of it is left (L4), or all of it goes on serving."""
-    people, pods = referee.people, referee.kubelet.pods.values()
+    people, kubelet = referee.people, referee.kubelet
     if not people.removed:
         return "there is no resource"
     if people.removed == "Orphan":
-        idle = [pod.name for pod in pods if not pod.ready or not pod.list_split()]
+        reached = [pod for pod in kubelet.pods.values() if pod.name in kubelet.shares]
+        idle = [pod.name for pod in reached if not pod.ready or not pod.list_split()]
         is_excused = people.deleted or not people.had_served
         return f"{idle[0]} was orphaned and does not serve" if idle and not is_excused else ""
     mine = (obj for kind in DEPENDANTS for obj in referee.weather.store.list_(kind, NAMESPACE))
@@ -80,25 +93,59 @@ def _find_unrest_of_table(referee: Referee, deployment: Object, stable: dict[str
     pods = [pod for pod in referee.kubelet.pods.values() if pod.owner == NAME]
     if len(pods) != deployment["spec"]["replicas"]:
         return f"{len(pods)} pods"
-    for pod in pods:
-        if not pod.ready or not pod.is_loaded(stable["revision"]):
-            return f"{pod.name} does not serve stable"
-        if pod.table is None or pod.table.generation != table.generation:
-            return f"{pod.name} has not seen the table"
+    told = (_find_unrest_of_pod(pod, stable["revision"], table.generation) for pod in pods)
+    return _find_unrest_of_paths(referee, pods) or next(filter(None, told), "")
+
+
+def _find_unrest_of_pod(pod: Pod, revision: str, generation: int) -> str:
+    if not pod.ready or not pod.is_loaded(revision):
+        return f"{pod.name} does not serve stable"
+    if pod.table is None or pod.table.generation != generation:
+        return f"{pod.name} has not seen the table"
+    return ""
+
+
+def _find_unrest_of_paths(referee: Referee, pods: list[Pod]) -> str:
+    """Nothing is left that nothing needs, and every request reaches pods of stable."""
+    store, gateway = referee.weather.store, referee.weather.plan.gateway
+    wanted = {names.service_name(NAME)} | (set(ROLES) if gateway else set())
+    services = {one["metadata"]["name"] for one in store.list_(SERVICES, NAMESPACE)}
+    if services != wanted:
+        return f"Services {sorted(services)}"
+    route = store.find(HTTPROUTES, NAMESPACE, names.route_name(NAME))
+    if (route is not None) is not gateway or (gateway and read_weights(route, OWNER) != (100, 0)):
+        return "the route is not as it should be"
+    workload = referee.find_stable_workload()
+    left = {one["metadata"]["labels"][names.LABEL_WORKLOAD] for one in store.list_(DEPLOYMENTS, NAMESPACE)}
+    if left != {workload}:
+        return f"the Deployments of {sorted(left)}, stable lives in {workload}"
+    shares = referee.kubelet.shares
+    reached = {pod.name for pod in pods if pod.ready and pod.workload == workload}
+    if referee.plane.lost or shares.keys() != reached:
+        return f"requests reach {sorted(shares)}, and {referee.plane.lost:.0%} nobody"
     return ""
 
 
 def _find_unrest_of_spec(deployment: Object, status: dict[str, Any], stable: dict[str, Any]) -> str:
-    """The spec's program is stable's, or is rejected."""
-    wanted = deployment["spec"]["program"]["artifact"]["sha256"]
+    """The spec's revision is stable, or is rejected."""
+    spec = parse_deployment(deployment).spec
+    sha256 = spec.program.artifact.sha256
+    wanted = revision_hash(workload_hash(spec, str(spec.image), ""), sha256)
     if status.get("observedGeneration") != deployment["metadata"]["generation"]:
         return "the newest spec has not been looked at"
     conditions = {c["type"]: c for c in status.get("conditions") or ()}
-    if wanted == stable["sha256"]:
+    if wanted == stable["revision"]:
         return "" if conditions["Ready"]["status"] == "True" else "not Ready"
     if conditions["Stalled"]["status"] != "True":
-        return f"the spec asks for {wanted[:8]}: {status.get('message')}"
+        return f"the spec asks for {wanted}: {status.get('message')}"
     return ""
+
+
+def _is_stuck(referee: Referee, rollout: Object) -> bool:
+    """Whether pods of the canary's own never get ready: that ends by a deadline of the attempt."""
+    workload, stuck = rollout["spec"]["to"].get("workload"), referee.weather.plan.stuck
+    pods = referee.kubelet.pods.values()
+    return any(pod.workload == workload and pod.variant and pod.variant in stuck for pod in pods)
 
 
 def is_analysing(referee: Referee) -> bool:
@@ -110,6 +157,7 @@ def is_analysing(referee: Referee) -> bool:
         return is_first and bool(referee.weather.plan.gate.strip("v"))
     record = rollout.get("status") or {}
     phase = record.get("phase")
-    if phase == "Regression":
+    if phase == "Regression" or _is_stuck(referee, rollout):
         return True
-    return phase in {"Stepping", "Baking"} and bool(record.get("weightEffectiveAt"))
+    is_preview = phase == "Stepping" and not record.get("step")
+    return is_preview or (phase in {"Stepping", "Baking"} and bool(record.get("weightEffectiveAt")))

@@ -1,6 +1,7 @@
 """Kubernetes' own controllers, as far as needed: Deployments make pods, owners take their children along."""
 
 from tests.simulation.hand import Hand
+from tests.simulation.plan import FaultKind
 from tests.simulation.store import FOREGROUND, Change, Object
 from tests.simulation.weather import Weather
 
@@ -10,6 +11,8 @@ from dspy_operator.kube.resources import (
     DEPLOYMENTS,
     DSPYDEPLOYMENTS,
     DSPYROLLOUTS,
+    ENDPOINTSLICES,
+    HTTPROUTES,
     JOBS,
     PDBS,
     PODS,
@@ -22,11 +25,16 @@ DEPENDANTS: tuple[Resource, ...] = (
     CONTROLLERREVISIONS,
     DEPLOYMENTS,
     DSPYROLLOUTS,
+    ENDPOINTSLICES,
+    HTTPROUTES,
     JOBS,
     PDBS,
     PODS,
     SERVICES,
 )
+AGAIN = 1.0
+"""Seconds until a pod that could not be made is tried again."""
+DENIED = "pods is forbidden: exceeded quota: compute"
 PROMPT = 0.1
 """Seconds until a controller notices."""
 
@@ -69,13 +77,34 @@ class Controllers:
         pods = self._list_pods(deployment)
         current = [pod for pod in pods if pod["spec"] == template["spec"]]
         old = [pod for pod in pods if pod["spec"] != template["spec"]]
+        if wanted > len(current) and self._is_denied(deployment):
+            return
         for _ in range(wanted - len(current)):
             self._create_pod(deployment, template)
+        current.sort(key=_is_ready)  # those that are not ready go first
         for pod in current[: max(0, len(current) - wanted)]:
             self._hand.delete(PODS, pod)
         if len(current) >= wanted and all(_is_ready(pod) for pod in current):
             for pod in old:
                 self._hand.delete(PODS, pod)
+
+    def _is_denied(self, deployment: Object) -> bool:
+        """Whether a quota lets no pod be made now: the Deployment repeats why, until one is made."""
+        is_on = self._weather.is_on(FaultKind.QUOTA)
+        told = (deployment.get("status") or {}).get("conditions") or []
+        if is_on:
+            meta = deployment["metadata"]
+            self._weather.later(AGAIN, lambda: self._scale(meta["namespace"], meta["name"]))
+        if is_on is not bool(told):
+            failure = {
+                "type": "ReplicaFailure",
+                "status": "True",
+                "reason": "FailedCreate",
+                "message": DENIED,
+            }
+            status = {"status": {"conditions": [failure] if is_on else []}}
+            self._hand.merge(DEPLOYMENTS, deployment, status, "status")
+        return is_on
 
     def _list_pods(self, deployment: Object) -> list[Object]:
         uid = deployment["metadata"]["uid"]
@@ -108,7 +137,7 @@ class Controllers:
         """Delete what was created for an owner that is gone: the request was on its way when the owner went."""
         obj = self._weather.store.find(resource, meta["namespace"], meta["name"])
         owners = {owner["uid"] for owner in (obj or {}).get("metadata", {}).get("ownerReferences") or ()}
-        kinds = (DSPYDEPLOYMENTS, DEPLOYMENTS, JOBS)
+        kinds = (DSPYDEPLOYMENTS, DEPLOYMENTS, JOBS, SERVICES)
         live = {o["metadata"]["uid"] for kind in kinds for o in self._weather.store.list_(kind)}
         if obj is not None and owners and not owners & live:
             self._hand.delete(resource, obj)

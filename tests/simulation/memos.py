@@ -11,6 +11,7 @@ from unittest.mock import patch
 
 from dspy_operator.kube import client
 from dspy_operator.reconcile import children, history, observe, snapshot
+from dspy_operator.traffic import gateway_api, process
 
 
 def _parse_spec_once(real: Callable[..., Any]) -> Callable[..., Any]:
@@ -56,9 +57,13 @@ def _get_version(obj: Any) -> Hashable:
     return obj and (obj["metadata"]["uid"], obj["metadata"]["resourceVersion"])
 
 
-def _get_workload(seen: Any, record: Any) -> Hashable:
+def _get_workload(seen: Any, record: Any, replicas: int) -> Hashable:
     """A spec is shared by all versions of an object in which it is the same."""
-    return id(seen.deployment["spec"]), record.revision
+    return id(seen.deployment["spec"]), record.revision, record.workload, replicas
+
+
+def _get_service(owner: Any, name: str, workload: str | None) -> Hashable:
+    return str(owner.uid), name, workload
 
 
 def _get_spec(seen: Any, serving_image: str) -> Hashable:
@@ -100,7 +105,8 @@ PURE: tuple[tuple[ModuleType, str, Callable[..., Hashable]], ...] = (
     (history, "parse_rollout", _get_version),
     (history, "is_as_asked", _get_ids),
     (history, "_find_past", _get_ids),
-    (children, "build_service", _get_owner),
+    (process, "build_service", _get_service),
+    (gateway_api, "build_service", _get_service),
     (children, "build_budget", _get_owner),
     (children, "build_workload", _get_workload),
     (children, "is_covered", _get_covered),

@@ -9,12 +9,16 @@ from dataclasses import replace
 from typing import Any
 from unittest.mock import patch
 
+from dspy_operator.api.choices import Router
 from dspy_operator.kube.client import Client
 from dspy_operator.kube.resources import DSPYDEPLOYMENTS
+from dspy_operator.reconcile import routing
 from dspy_operator.reconcile.execute import Executor
 from dspy_operator.reconcile.reconciler import Reconciler
-from dspy_operator.rollout import attempt, decide, ending, idle, orders, protect, world
+from dspy_operator.rollout import attempt, decide, ending, idle, orders, protect, sizing, world
 from dspy_operator.rollout.model import Observation, Phase
+from dspy_operator.traffic import gateway_api, process, replicas
+from dspy_operator.traffic.gateway_api import GatewayRouter
 
 Mutant = Callable[[], AbstractContextManager[object]]
 
@@ -166,6 +170,54 @@ def lost_for_ever() -> AbstractContextManager[object]:
     return _without(idle.stable_revision_is_not_recorded)
 
 
+def shrinking_stable() -> AbstractContextManager[object]:
+    """S3: behind a gateway too stable has only the pods that its share needs."""
+    real = sizing.get_stable_size
+
+    def size(replicas: int, routing: Any, weight: int) -> int:
+        return real(replicas, replace(routing, router=Router.REPLICAS), weight)
+
+    return patch.object(sizing, "get_stable_size", size)
+
+
+def early_shrinking() -> AbstractContextManager[object]:
+    """S3: stable shrinks when the record says so, and not when the canary's pods have taken over."""
+    real = sizing.find_sizes
+
+    def sizes(replicas: int, rollout: Any, split: Any) -> dict[str, int]:
+        found = real(replicas, rollout, split)
+        weight = rollout.record.weight
+        return found | {rollout.origin.workload: replicas - min(replicas - 1, replicas * weight // 100)}
+
+    return patch.object(routing, "find_sizes", sizes)
+
+
+def hasty_route() -> AbstractContextManager[object]:
+    """S6: the route goes back to the Service of stable before that has taken over the pods."""
+    return patch.object(GatewayRouter, "_describe_wait", lambda *_: "")
+
+
+def hasty_removal() -> AbstractContextManager[object]:
+    """W6: endpoints are taken for traffic, which follows them later."""
+    return _both(*(patch.object(module, "SETTLE", 0.0) for module in (process, replicas, gateway_api)))
+
+
+def generous_route() -> AbstractContextManager[object]:
+    """S4: whatever share the canary has in the table, the route gives it everything."""
+    real = GatewayRouter._get_weights
+
+    def weights(self: Any, view: Any, split: Any) -> Any:
+        found = real(self, view, split)
+        return replace(found, stable=0, canary=100) if found.canary else found
+
+    return patch.object(GatewayRouter, "_get_weights", weights)
+
+
+def pods_for_ever() -> AbstractContextManager[object]:
+    """L1: the pods of an attempt that is over never go."""
+    return _without(idle.a_workload_is_unused)
+
+
 MUTANTS: dict[str, tuple[Mutant, tuple[str, ...]]] = {
     "the effect comes before the record": (effect_before_record, ("S4",)),
     "an apply is bound to no version": (unbound_apply, ("S9",)),
@@ -181,5 +233,11 @@ MUTANTS: dict[str, tuple[Mutant, tuple[str, ...]]] = {
     "the pointer goes too early": (hasty_close, ("S10",)),
     "a deletion is not seen": (deaf_to_deletion, ("S10",)),
     "a lost ControllerRevision stays lost": (lost_for_ever, ("L1",)),
+    "stable shrinks behind a gateway": (shrinking_stable, ("S3",)),
+    "stable shrinks before the canary has grown": (early_shrinking, ("S3",)),
+    "the route does not wait for the Service of stable": (hasty_route, ("S6",)),
+    "endpoints are taken for traffic": (hasty_removal, ("W6",)),
+    "the route gives more than the record": (generous_route, ("S4",)),
+    "pods that nothing needs stay": (pods_for_ever, ("L1",)),
 }
 """Each with the invariants of which one falls."""

@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 from tests.simulation.hand import Hand
 from tests.simulation.plan import FaultKind
 from tests.simulation.store import Change, Object
+from tests.simulation.user import VARIANT
 from tests.simulation.weather import Weather
 
 from dspy_operator.api import names
-from dspy_operator.api.names import Label, Metric, ProgramState, ScoreSource
+from dspy_operator.api.names import Label, Metric, ProgramState, ScoreSource, Track
 from dspy_operator.kube.resources import CONFIGMAPS, PODS
 from dspy_operator.manifests.archive import find_digest
 from dspy_operator.manifests.routes import Route, Table, parse_routes
@@ -23,6 +24,8 @@ PERIOD = (60.0, 90.0)
 """Seconds after which a kubelet refreshes a mounted ConfigMap by itself."""
 QUICK, SATURATED = (0.05, 0.23), (1.0, 3.0)
 """Seconds from a pod's annotation to its new content, measured on a quiet and on a busy node."""
+LATE = (FaultKind.UNPULLED, FaultKind.UNREADY)
+"""Faults that keep a pod that was made in them from getting ready."""
 LOADING = (0.05, 0.4)
 STARTING = (0.5, 1.5)
 
@@ -47,6 +50,10 @@ class Pod:
     counted_at: float = 0.0
     samples: list[tuple[float, PodReading]] = field(default_factory=list)
     ended: float = math.inf
+    variant: str = ""
+    """Which workload its spec says it is."""
+    late: FaultKind | None = None
+    """The fault in which it was made, which keeps it from getting ready."""
 
     @property
     def routes(self) -> list[Route]:
@@ -66,7 +73,8 @@ class Pod:
 
     def list_in_use(self) -> set[tuple[str, str]]:
         """(path, digest) of the programs that this pod may answer with."""
-        return {(route.path, route.sha256) for route in self.routes if route.weight}
+        answering = [route for route in self.routes if route.weight] or self.routes
+        return {(route.path, route.sha256) for route in answering}
 
 
 class Kubelet:
@@ -77,11 +85,16 @@ class Kubelet:
     ) -> None:
         self.pods: dict[tuple[str, str], Pod] = {}
         self.past: list[Pod] = []
+        self.shares: dict[str, float] = {}
+        """Which part of all requests reaches each pod, by name."""
+        self.hurt_at = -math.inf
+        """When a pod was last hurt by a fault."""
         self._weather = weather
         self._hand = hand
         self._scores = scores
         self._unfit = unfit
         self._rate = rate
+        self._stuck = frozenset(weather.plan.stuck)
 
     # --- the cluster tells the kubelet --------------------------------------------------------------------------
 
@@ -97,7 +110,13 @@ class Kubelet:
             self._end(place)
         elif change.before is None:
             labels = meta["labels"]
-            pod = Pod(meta["name"], labels[names.LABEL_INSTANCE], labels[names.LABEL_WORKLOAD])
+            pod = Pod(
+                meta["name"],
+                labels[names.LABEL_INSTANCE],
+                labels[names.LABEL_WORKLOAD],
+                variant=_find_variant(change.live),
+            )
+            pod.late = next((kind for kind in LATE if self._weather.is_on(kind)), None)
             self.pods[place] = pod
             self._start(place, pod)
             self._refresh_now_and_then(place, pod)
@@ -142,7 +161,11 @@ class Kubelet:
         self._later(self._weather.rng.uniform(*STARTING), place, self._begin)
 
     def _begin(self, place: tuple[str, str], pod: Pod) -> None:
-        self._sync(place, pod)
+        if pod.late is FaultKind.UNPULLED and self._weather.is_on(pod.late):
+            self._show(place, pod)
+        else:
+            self._sync(place, pod)
+            self._get_ready(place, pod)
         if not pod.ready:
             self._later(1.0, place, self._begin)
 
@@ -187,22 +210,42 @@ class Kubelet:
         for revision, state in pod.states.items():
             if state is ProgramState.LOADING:
                 pod.states[revision] = ProgramState.LOADED
-        if not pod.ready and pod.list_split():
-            pod.ready, pod.ready_since = True, self._weather.time
-            self._show(place, pod)
+        self._get_ready(place, pod)
+
+    def _get_ready(self, place: tuple[str, str], pod: Pod) -> None:
+        """As soon as it can answer, if nothing keeps it."""
+        kept = pod.late is not None and self._weather.is_on(pod.late)
+        if pod.ready or kept or pod.variant in self._stuck or not pod.list_split():
+            return
+        self.count(pod)
+        pod.ready, pod.ready_since = True, self._weather.time
+        self._show(place, pod)
 
     def _show(self, place: tuple[str, str], pod: Pod) -> None:
         found = self._weather.store.find(PODS, *place)
-        if found is not None:
-            condition = {"type": "Ready", "status": "True" if pod.ready else "False"}
-            self._hand.merge(PODS, found, {"status": {"conditions": [condition]}}, "status")
+        if found is None:
+            return
+        status: Object = {"conditions": [{"type": "Ready", "status": "True" if pod.ready else "False"}]}
+        if pod.late is FaultKind.UNPULLED:
+            state = {} if pod.ready else {"waiting": {"reason": "ImagePullBackOff", "message": "not found"}}
+            status["containerStatuses"] = [{"name": names.CONTAINER, "state": state}]
+        self._hand.merge(PODS, found, {"status": status}, "status")
 
     def crash(self) -> None:
         """One process dies and is started again."""
-        if not self.pods:
-            return
-        place = self._weather.rng.choice(sorted(self.pods))
+        if self.pods:
+            self._crash(self._weather.rng.choice(sorted(self.pods)))
+
+    def crash_canary(self) -> None:
+        """Every process of a canary with pods of its own dies and is started again."""
+        for place, pod in sorted(self.pods.items()):
+            tracks = {route.track for route in pod.routes}
+            if tracks == {Track.CANARY}:
+                self._crash(place)
+
+    def _crash(self, place: tuple[str, str]) -> None:
         pod = self.pods[place]
+        self.hurt_at = self._weather.time
         self.count(pod)
         pod.ready = False
         self._show(place, pod)
@@ -213,6 +256,7 @@ class Kubelet:
         if self.pods:
             found = self._weather.store.find(PODS, *self._weather.rng.choice(sorted(self.pods)))
             if found is not None:
+                self.hurt_at = self._weather.time
                 self._hand.delete(PODS, found)
 
     def _end(self, place: tuple[str, str]) -> None:
@@ -223,14 +267,19 @@ class Kubelet:
 
     # --- users --------------------------------------------------------------------------------------------------
 
+    def count_all(self) -> None:
+        """Before the shares change."""
+        for pod in self.pods.values():
+            self.count(pod)
+
     def count(self, pod: Pod) -> None:
         """Count the requests since the last time."""
         now = self._weather.time
         passed, pod.counted_at = now - pod.counted_at, now
-        if not pod.ready or passed <= 0:
+        share = self.shares.get(pod.name)
+        if not pod.ready or not share or passed <= 0:
             return
-        serving = sum(1 for other in self.pods.values() if other.ready and other.owner == pod.owner)
-        requests = passed * self._rate / max(1, serving)
+        requests = passed * self._rate * share
         for route, share in pod.list_split():
             exact = pod.carry.get(route.revision, 0.0) + requests * share
             n = int(exact)
@@ -257,6 +306,12 @@ class Kubelet:
             states={revision: state.value for revision, state in pod.states.items()},
             counters=dict(pod.counters),
         )
+
+
+def _find_variant(pod: Object) -> str:
+    containers = pod["spec"].get("containers") or ()
+    variables = (one for container in containers for one in container.get("env") or ())
+    return next((str(one.get("value")) for one in variables if one["name"] == VARIANT), "")
 
 
 _KEYS: dict[str, tuple[CounterKey, CounterKey, CounterKey, CounterKey]] = {}

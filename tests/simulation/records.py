@@ -9,7 +9,7 @@ from typing import Any
 from tests.simulation.plan import FaultKind
 from tests.simulation.referee import LOWERED, Referee
 from tests.simulation.store import Change
-from tests.simulation.user import NAME, NAMESPACE, get_digest
+from tests.simulation.user import NAME, NAMESPACE, PREVIEW, get_digest
 
 from dspy_operator.api import names
 from dspy_operator.kube.resources import CONTROLLERREVISIONS, DSPYDEPLOYMENTS, DSPYROLLOUTS
@@ -81,6 +81,9 @@ class Records:
         """
         if by_person or was in {"Preparing", "Regression", "Promoting"}:
             return
+        if was == "Stepping" and not before.get("step"):
+            self._check_preview(before)
+            return
         reason = after.get("reason") if after.get("phase") != "Promoted" else "BakeComplete"
         if reason not in SEEN:
             self.referee.say("S4", f"{was} {before.get('step')} to {after.get('phase')} by {reason}")
@@ -90,6 +93,12 @@ class Records:
         least = self.referee.weather.plan.min_duration
         if since is None or self.referee.weather.time - since < least - 0.5:
             self.referee.say("S4", f"the step was over after less than {least:.0f} s")
+
+    def _check_preview(self, before: Wire) -> None:
+        """S4: people could look at it for as long as they were promised; nobody judges it."""
+        since = parse_time(str(before.get("stepStartedAt")))
+        if since is None or self.referee.weather.time - since < PREVIEW - 0.5:
+            self.referee.say("S4", f"the preview was over after less than {PREVIEW:.0f} s")
 
     def _check_blind(self, change: Change, before: Wire, after: Wire) -> None:
         """S16: who cannot measure does not judge."""

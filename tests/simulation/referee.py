@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tests.simulation.client import GONE
+from tests.simulation.dataplane import DataPlane
 from tests.simulation.jobs import Jobs
 from tests.simulation.pods import Kubelet, Pod
 from tests.simulation.store import Change, Object
@@ -27,7 +28,7 @@ from dspy_operator.kube.resources import (
 )
 from dspy_operator.manifests.archive import find_digest
 from dspy_operator.manifests.owner import Owner
-from dspy_operator.rollout.model import Share, Table
+from dspy_operator.rollout.model import Share, Split, Table
 from dspy_operator.traffic.table import read_table
 
 WEIGHTS = frozenset({0, 10, 50, 100})
@@ -46,6 +47,7 @@ class Referee:
     kubelet: Kubelet
     people: People
     jobs: Jobs
+    plane: DataPlane
     broken: list[str] = field(default_factory=list)
     lowered: set[str] = field(default_factory=set)
 
@@ -116,7 +118,9 @@ class Referee:
         split = table.split
         if sum(share.weight for share in split.shares) != 100 or split.weight not in WEIGHTS:
             self.say("S1", f"weights {[share.weight for share in split.shares]}")
-        if len({share.slot for share in split.shares}) != len(split.shares):
+        if len({share.slot for share in split.shares}) != len(
+            {share.program.sha256 for share in split.shares}
+        ):
             self.say("S1", "two programs in one slot")
         if before is not None and table.generation < before.generation:
             self.say("S1", "an older generation")
@@ -133,7 +137,7 @@ class Referee:
         if any(entry["revision"] == revision for entry in status.get("rejected") or ()):
             self.say("S5", f"{revision} is rejected and gets {canary.weight} %")
         if rollout is None:
-            if not self._was_deleted("rollout") and not self.people.removed:
+            if not self.was_deleted("rollout") and not self.people.removed:
                 self.say("S4", f"{revision} gets {canary.weight} % without an attempt")
             return
         record = rollout.get("status") or {}
@@ -173,9 +177,9 @@ class Referee:
         program = canary.program
         store = self.weather.store
         kept = names.revision_name(NAME, program.revision)
-        if store.find(CONTROLLERREVISIONS, NAMESPACE, kept) is None and not self._was_deleted(kept):
+        if store.find(CONTROLLERREVISIONS, NAMESPACE, kept) is None and not self.was_deleted(kept):
             self.say("S2", f"{program.revision} has no ControllerRevision")
-        if self._get_slot_digest(canary.slot) != program.sha256 and not self._was_deleted("slot"):
+        if self._get_slot_digest(canary.slot) != program.sha256 and not self.was_deleted("slot"):
             self.say("S2", f"slot {canary.slot} does not hold the program of {program.revision}")
         pods = [pod for pod in self.kubelet.pods.values() if pod.workload == program.workload and pod.ready]
         old = [pod for pod in pods if self.weather.time - pod.ready_since > KNOWN_FOR]
@@ -201,14 +205,9 @@ class Referee:
 
     def _check_capacity(self, change: Change) -> None:
         """S3: the pods of stable stay."""
-        status = (self.people.find_deployment() or {}).get("status") or {}
-        stable = (status.get("stable") or {}).get("revision", "")
-        kept = self.weather.store.find(CONTROLLERREVISIONS, NAMESPACE, names.revision_name(NAME, stable))
-        if (
-            change.after is None
-            and kept
-            and change.live["metadata"]["name"].endswith(kept["data"]["workload"])
-        ):
+        workload = self.find_stable_workload()
+        is_stable = workload and change.live["metadata"]["name"] == names.deployment_name(NAME, workload)
+        if change.after is None and is_stable:
             self.say("S3", "the pods of the stable revision are removed")
 
     def _check_revision_is_unused(self, change: Change) -> None:
@@ -223,12 +222,24 @@ class Referee:
 
     # --- what there is ------------------------------------------------------------------------------------------
 
+    def find_stable_workload(self) -> str:
+        """The pods that stable lives in; empty while there is none, or nobody knows."""
+        stable = ((self.people.find_deployment() or {}).get("status") or {}).get("stable") or {}
+        kept = names.revision_name(NAME, stable.get("revision", ""))
+        record = self.weather.store.find(CONTROLLERREVISIONS, NAMESPACE, kept)
+        return str(stable.get("workload") or (record["data"]["workload"] if record else ""))
+
     def find_rollout(self, uid: str) -> Object | None:
         found = self.weather.store.list_(DSPYROLLOUTS, NAMESPACE)
         return next((obj for obj in found if obj["metadata"]["uid"] == uid), None)
 
     def _read(self, config_map: Object | None) -> Table | None:
         return read_table(config_map, Owner(NAMESPACE, NAME, ""), None)
+
+    def read_split(self, config_map: Object | None) -> Split | None:
+        """What a table says."""
+        table = self._read(config_map)
+        return table.split if table else None
 
     def _read_live_table(self) -> Table | None:
         return self._read(self.weather.store.find(CONFIGMAPS, NAMESPACE, names.routes_name(NAME)))
@@ -240,7 +251,7 @@ class Referee:
     def _list_pods(self) -> list[Pod]:
         return [pod for pod in self.kubelet.pods.values() if pod.owner == NAME and pod.ready]
 
-    def _was_deleted(self, part: str) -> bool:
+    def was_deleted(self, part: str) -> bool:
         """Whether people deleted something of that name lately."""
         now = self.weather.time
         return any(part in name and now - at < LONG_AGO for name, at in self.people.deleted.items())

@@ -14,12 +14,15 @@ from functools import partial
 
 from tests.simulation.calm import find_unrest, is_analysing
 from tests.simulation.controllers import Controllers
+from tests.simulation.dataplane import DataPlane
 from tests.simulation.eager import ask_in_a_row
+from tests.simulation.endpoints import Endpoints, GatewayController
 from tests.simulation.hand import Hand
 from tests.simulation.jobs import Jobs
 from tests.simulation.loop import VirtualLoop
 from tests.simulation.memos import remember
 from tests.simulation.operators import Operators
+from tests.simulation.paths import Paths
 from tests.simulation.plan import Fault, FaultKind, Plan
 from tests.simulation.pods import Kubelet
 from tests.simulation.prometheus import SimPrometheus
@@ -106,9 +109,13 @@ async def _live(plan: Plan, loop: VirtualLoop) -> Outcome:
     prometheus = SimPrometheus(weather, kubelet, NAMESPACE)
     operators = Operators(weather, prometheus)
 
+    plane = DataPlane(weather, kubelet)
+    endpoints = Endpoints(weather, Hand(weather.store, "endpoints controller"))
+    gateway = GatewayController(weather, Hand(weather.store, "gateway controller"))
+
     jobs = Jobs(weather, Hand(weather.store, "job controller"), scores)
-    referee = Referee(weather, kubelet, people, jobs, outcome.broken)
-    records = Records(referee)
+    referee = Referee(weather, kubelet, people, jobs, plane, outcome.broken)
+    records, paths = Records(referee), Paths(referee)
 
     def trace(change: Change) -> None:
         if change.resource is not LEASES:
@@ -118,9 +125,13 @@ async def _live(plan: Plan, loop: VirtualLoop) -> Outcome:
         trace,
         referee.check,
         records.check,
+        paths.check,
         kubelet.notice,
         controllers.notice,
         jobs.notice,
+        endpoints.notice,
+        gateway.notice,
+        plane.notice,
         operators.notice,
     ]
     with ask_in_a_row(weather.is_calm):
@@ -131,7 +142,7 @@ async def _unfold(
     plan: Plan, weather: Weather, referee: Referee, operators: Operators, outcome: Outcome
 ) -> Outcome:
     """Everything happens."""
-    people, kubelet = referee.people, referee.kubelet
+    people = referee.people
     people.begin()
     operators.start()
     if plan.standby:
@@ -139,7 +150,7 @@ async def _unfold(
     for act in plan.acts:
         weather.later(act.at, partial(people.act, act))
     for fault in plan.faults:
-        weather.later(fault.at, partial(strike, fault, kubelet, operators))
+        weather.later(fault.at, partial(strike, fault, referee, operators))
         weather.later(fault.until, operators.list_again)
     try:
         await _watch(referee, operators, plan)
@@ -150,13 +161,18 @@ async def _unfold(
     return outcome
 
 
-def strike(fault: Fault, kubelet: Kubelet, operators: Operators) -> None:
+def strike(fault: Fault, referee: Referee, operators: Operators) -> None:
     """What a fault does at once, at its beginning."""
+    kubelet = referee.kubelet
     match fault.kind:
         case FaultKind.CRASH:
             kubelet.crash()
         case FaultKind.EVICT:
             kubelet.evict()
+        case FaultKind.CANARY_CRASH:
+            kubelet.crash_canary()
+        case FaultKind.ROUTE_EDITED | FaultKind.ROUTE_DELETED | FaultKind.ROLE_EDITED:
+            referee.people.meddle(fault.kind)
         case _:
             operators.strike(fault)
 

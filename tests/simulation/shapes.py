@@ -9,6 +9,8 @@ from dspy_operator.kube.resources import (
     DEPLOYMENTS,
     DSPYDEPLOYMENTS,
     DSPYROLLOUTS,
+    ENDPOINTSLICES,
+    HTTPROUTES,
     JOBS,
     LEASES,
     PDBS,
@@ -19,10 +21,12 @@ from dspy_operator.kube.resources import (
 
 Object = dict[str, Any]
 
-GENERATED: Final = frozenset({DEPLOYMENTS, JOBS, PDBS, PODS, DSPYDEPLOYMENTS, DSPYROLLOUTS})
+GENERATED: Final = frozenset({DEPLOYMENTS, JOBS, PDBS, PODS, DSPYDEPLOYMENTS, DSPYROLLOUTS, HTTPROUTES})
 """Kinds whose `metadata.generation` counts the changes of what is wanted."""
 
-STATUS: Final = frozenset({DEPLOYMENTS, JOBS, SERVICES, PDBS, PODS, DSPYDEPLOYMENTS, DSPYROLLOUTS})
+STATUS: Final = frozenset(
+    {DEPLOYMENTS, JOBS, SERVICES, PDBS, PODS, DSPYDEPLOYMENTS, DSPYROLLOUTS, HTTPROUTES}
+)
 """Kinds whose status is written by itself."""
 
 SERVED: Final = (
@@ -38,12 +42,12 @@ SERVED: Final = (
 )
 """All kinds, in the order in which `fidelity/` records them."""
 
-KINDS: Final = frozenset({*SERVED, JOBS})
-"""All that are known. Jobs are not recorded: the operator only creates, reads and deletes them, like any other kind."""
+KINDS: Final = frozenset({*SERVED, JOBS, ENDPOINTSLICES, HTTPROUTES})
+"""All that are known. The last three are not recorded: they are treated like any other kind, or only read."""
 
-CUSTOM: Final = frozenset({DSPYDEPLOYMENTS, DSPYROLLOUTS})
+CUSTOM: Final = frozenset({DSPYDEPLOYMENTS, DSPYROLLOUTS, HTTPROUTES})
 
-TRACKED: Final = frozenset({CONFIGMAPS, DEPLOYMENTS, SERVICES, PDBS})
+TRACKED: Final = frozenset({CONFIGMAPS, DEPLOYMENTS, SERVICES, PDBS, HTTPROUTES})
 """Kinds that the operator applies: only there it matters whose a field is."""
 
 ANSWERS_WITH_THE_OBJECT: Final = frozenset({SERVICES})
@@ -104,4 +108,13 @@ def _fill(defaults: Mapping[str, Any], value: Any) -> Any:
     return filled
 
 
-DEFAULTS: Final[Mapping[Resource, Mapping[str, Any]]] = {}
+DEFAULTS: Final[Mapping[Resource, Mapping[str, Any]]] = {
+    HTTPROUTES: {
+        "parentRefs[]": {"group": "gateway.networking.k8s.io", "kind": "Gateway"},
+        "rules[]": {
+            "matches[]": {"path": {"type": "PathPrefix", "value": "/"}},
+            "backendRefs[]": {"group": "", "kind": "Service", "weight": 1},
+        },
+    }
+}
+"""Of the kinds that are recorded the API server fills in nothing that the operator looks at."""

@@ -15,7 +15,14 @@ LOST = replace(
     acts=(*EDITED.acts[:2], *(Act(ActKind.DELETE, at, "revision") for at in (40.0, 41.0))),
     scores=(("a", 0.8), ("b", 0.4)),
 )
-PLANS = (EDITED, REMOVED, LOST, *(build_plan(seed) for seed in range(40)))
+BY_PODS = replace(
+    EDITED,
+    acts=(EDITED.acts[0], Act(ActKind.APPLY, 8.0, "b1")),
+    scores=(("a", 0.8), ("b", 0.95)),
+    replicas=4,
+)
+BY_ROUTE = replace(BY_PODS, gateway=True, replicas=2)
+PLANS = (EDITED, REMOVED, LOST, BY_PODS, BY_ROUTE, *(build_plan(seed) for seed in range(40)))
 
 
 @pytest.mark.parametrize("name", list(MUTANTS))

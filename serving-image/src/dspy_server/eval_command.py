@@ -38,6 +38,11 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--dataset", type=Path, required=True, metavar="FILE", help="JSON lines: the set")
     parser.add_argument("--canary", type=Path, metavar="FILE", help="the artifact to judge")
     parser.add_argument("--stable", type=Path, metavar="FILE", help="the artifact that it would replace")
+    parser.add_argument(
+        "--stable-may-differ",
+        action="store_true",
+        help="stable ran other code: if its artifact does not fit this one, only --min-score is asked",
+    )
     parser.add_argument("--metric", help="package.module:function of (example, prediction)")
     parser.add_argument("--module", help="package.module:Attribute; default: the configuration's")
     parser.add_argument("--config", type=Path, metavar="FILE", help="JSON as for serve; its lm answers")
@@ -120,6 +125,7 @@ def _evaluate(options: argparse.Namespace) -> Result:
             options.max_drop, options.min_score, options.confidence if options.mode == _MODES[0] else None
         ),
         concurrency=options.concurrency,
+        stable_may_differ=options.stable_may_differ,
     )
     try:
         return asyncio.run(evaluate.evaluate(settings, plan))

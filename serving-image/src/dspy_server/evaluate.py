@@ -7,12 +7,12 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from dspy_server import adapter, artifact, compat, logs, program, targets
 from dspy_server.call import asking, classify, open_call
-from dspy_server.errors import NO_LM
+from dspy_server.errors import NO_LM, SignatureError
 from dspy_server.examples import Example, ExamplesError, ExampleSet
 from dspy_server.lm import LmChoices, build_lm, find_choices
 from dspy_server.metrics import Metrics
@@ -23,6 +23,7 @@ from dspy_server.settings import Settings
 from dspy_server.verdict import Outcome, Pair, Result, Rule, Subject, is_hopeless, judge
 
 _REVISION: Final = "gate"
+_ALONE: Final = "stable's artifact does not fit this code, so only a minScore can be asked"
 
 Metric = Callable[..., Any]
 """(example, prediction) -> float, as in `dspy.Evaluate`."""
@@ -39,6 +40,7 @@ class Plan:
     Attributes:
         canary, stable: bytes of the artifacts; no stable one for a first revision.
         concurrency: examples at once, each with a call of both programs.
+        stable_may_differ: stable ran other code; if it does not fit this one, the floor of the rule alone is asked.
     """
 
     examples: ExampleSet
@@ -48,6 +50,7 @@ class Plan:
     metric: Metric
     rule: Rule
     concurrency: int = 8
+    stable_may_differ: bool = False
 
 
 @dataclass
@@ -75,7 +78,7 @@ async def evaluate(settings: Settings, plan: Plan) -> Result:
     """
     async with _open_bench(settings, plan) as bench:
         canary = _load(settings, plan, plan.canary, bench)
-        stable = None if plan.stable is None else _load(settings, plan, plan.stable, bench)
+        stable = _load_stable(settings, plan, bench)
         programs = [canary, *([stable] if stable else [])]
         inputs = [_parse(plan.examples, item) for item in programs]
         pairs = await _measure(bench, plan, programs, inputs)
@@ -89,6 +92,8 @@ async def evaluate(settings: Settings, plan: Plan) -> Result:
     )
     result = judge(plan.rule, subject, sorted(pairs, key=lambda pair: pair.line))
     result.numbers["metricErrors"] = len(bench.metric_errors)
+    if plan.stable is not None and stable is None:
+        return replace(result, message=f"{result.message}; {_ALONE}")
     return result
 
 
@@ -118,6 +123,20 @@ def _load(settings: Settings, plan: Plan, data: bytes, bench: _Bench) -> Program
         max_chars=settings.config.serving.limits.max_field_chars,
         choices=bench.choices,
     )
+
+
+def _load_stable(settings: Settings, plan: Plan, bench: _Bench) -> Program | None:
+    """Stable's program; None if there is none, or it is of other code and a floor can be asked instead."""
+    if plan.stable is None:
+        return None
+    try:
+        return _load(settings, plan, plan.stable, bench)
+    except SignatureError as exc:
+        if not plan.stable_may_differ:
+            raise
+        if plan.rule.min_score is None:
+            raise SignatureError(*exc.reasons, f"{_ALONE}: give a minScore") from exc
+        return None
 
 
 def _parse(examples: ExampleSet, loaded: Program) -> dict[int, Mapping[str, Any]]:

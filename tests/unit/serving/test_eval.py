@@ -88,7 +88,8 @@ class Gate:
     def list_arguments(self, options: Mapping[str, Any]) -> list[str]:
         defaults = {"metric": METRIC, "dataset": self.root / "set.jsonl", "config": self.write_config()}
         pairs = {"termination_log": self.root / "none", **defaults, **options}
-        return ["eval", *(f"--{name.replace('_', '-')}={value}" for name, value in pairs.items())]
+        flags = pairs.pop("flags", ())
+        return ["eval", *(f"--{name.replace('_', '-')}={value}" for name, value in pairs.items()), *flags]
 
     def run(self, **options: Any) -> tuple[int, dict[str, Any]]:
         code = main(self.list_arguments(options))
@@ -268,3 +269,39 @@ def test_as_a_process_it_prints_the_result_and_nothing_else_and_its_exit_code_is
     assert ended.returncode == 3, ended.stderr
     assert json.loads(ended.stdout)["verdict"] == "NoVerdict"
     assert "breaker_opened" in ended.stderr
+
+
+def write_other_signature(gate: Gate) -> Path:
+    """An artifact of a program with another field than the module's."""
+    program = dspy.Predict("ticket, customer -> queue")
+    holder = Triage()
+    holder.route = program
+    path = gate.root / "other.json"
+    path.write_bytes(dump_program(holder, gate.root))
+    return path
+
+
+def test_stable_of_other_code_leaves_the_floor_to_decide(gate: Gate) -> None:
+    good, other = gate.write_artifact("good.json"), write_other_signature(gate)
+    alone = {"stable": other, "canary": good, "flags": ("--stable-may-differ",)}
+    code, result = gate.run(**alone, min_score="0.9")
+    assert (code, result["verdict"]) == (0, "Pass")
+    assert result["stableSha256"] is None
+    assert "stable's artifact does not fit this code" in result["message"]
+    bad = gate.write_artifact("bad.json", *WORDS[:4])
+    code, result = gate.run(**(alone | {"canary": bad}), min_score="0.9")
+    assert (code, result["verdict"]) == (1, "Fail")
+
+
+def test_stable_of_other_code_without_a_floor_is_no_comparison(gate: Gate) -> None:
+    good, other = gate.write_artifact("good.json"), write_other_signature(gate)
+    code, result = gate.run(stable=other, canary=good, flags=("--stable-may-differ",))
+    assert (code, result["verdict"], result["reason"]) == (2, "Invalid", "ProgramRefused")
+    assert "give a minScore" in result["message"]
+
+
+def test_stable_of_the_same_code_must_fit(gate: Gate) -> None:
+    good, other = gate.write_artifact("good.json"), write_other_signature(gate)
+    code, result = gate.run(stable=other, canary=good, min_score="0.9")
+    assert (code, result["verdict"]) == (2, "Invalid")
+    assert "minScore" not in result["message"]

@@ -197,6 +197,6 @@ class Serving(Model):
         None,
         description="A partial pod template merged over ours by the list keys of server-side apply: "
         "env, envFrom, volumes, resources, scheduling, imagePullSecrets, labels. What Pod Security "
-        "`restricted` forbids is refused. Env, volumes and service account are part of the revision. "
+        "`restricted` forbids is refused. Env, volumes, resources and service account are part of the revision. "
         "Default: {}.",
     )

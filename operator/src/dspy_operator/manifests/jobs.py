@@ -25,7 +25,10 @@ _VOLUMES_OF_SERVING: Final = frozenset({ROUTES_VOLUME, *PROGRAM_VOLUMES})
 
 @dataclass(frozen=True)
 class Comparison:
-    """What is compared: digests of the programs, of which copies are kept; no stable one for the first revision."""
+    """What is compared: digests of the programs, of which copies are kept; no stable one for the first revision.
+
+    `is_other_code`: stable's pods run something else, so that its program may not fit.
+    """
 
     name: str
     gate: FilledRegression
@@ -33,6 +36,7 @@ class Comparison:
     confidence: Confidence
     canary: str
     stable: str | None
+    is_other_code: bool = False
 
     @property
     def arms(self) -> dict[str, str]:
@@ -100,6 +104,7 @@ def _build_arguments(comparison: Comparison) -> list[str]:
     arguments = ["eval", "--dataset", f"{GATE_DIR}/{_EXAMPLES}/{gate.dataset.config_map.key}"]
     arguments += ["--canary", _get_path(names.Track.CANARY), "--metric", gate.metric]
     arguments += ["--stable", _get_path(names.Track.STABLE)] if comparison.stable else []
+    arguments += ["--stable-may-differ"] if comparison.stable and comparison.is_other_code else []
     arguments += ["--max-drop", format_percent(gate.max_drop), "--mode", comparison.mode.value]
     arguments += ["--confidence", str(comparison.confidence)]
     return arguments + (["--min-score", str(gate.min_score)] if gate.min_score is not None else [])

@@ -154,6 +154,13 @@ class Executor:
         memory: Memory,
         given: Given,
     ) -> None:
+        await self._put_table(split, generation, stamp, snapshot, memory)
+        await self._route(split, stamp, seen, snapshot, memory, given)
+        await self._refresh_pods(snapshot, memory, given, generation)
+
+    async def _put_table(
+        self, split: Split, generation: int, stamp: Stamp, snapshot: Snapshot, memory: Memory
+    ) -> None:
         headers = children.get_headers(snapshot)
         if snapshot.rollout is not None:
             headers = read_headers(snapshot.routes) or headers
@@ -161,8 +168,6 @@ class Executor:
             CONFIGMAPS, build_table(snapshot.owner, split, generation, headers, stamp), snapshot.routes
         )
         memory.generation_floor = generation
-        await self._route(split, stamp, seen, snapshot, memory, given)
-        await self._refresh_pods(snapshot, memory, given, generation)
 
     async def _route(
         self, split: Split, stamp: Stamp, seen: Observation, snapshot: Snapshot, memory: Memory, given: Given
@@ -178,10 +183,14 @@ class Executor:
                 await self._put(SERVICES, manifest, snapshot.services.get(manifest["metadata"]["name"]))
 
     async def _restamp(self, seen: Observation, snapshot: Snapshot, memory: Memory, given: Given) -> None:
-        if seen.table is None:
+        """What routes first: by the table's stamp the next pass takes all of it for stamped."""
+        table = seen.table
+        if table is None:
             return
-        stamp = Stamp(seen.table.rollout, seen.table.number, given.epoch)
-        await self._write_table(seen.table.split, seen.table.generation, stamp, seen, snapshot, memory, given)
+        stamp = Stamp(table.rollout, table.number, given.epoch)
+        await self._route(table.split, stamp, seen, snapshot, memory, given)
+        await self._put_table(table.split, table.generation, stamp, snapshot, memory)
+        await self._refresh_pods(snapshot, memory, given, table.generation)
 
     async def _refresh_pods(self, snapshot: Snapshot, memory: Memory, given: Given, generation: int) -> None:
         """Tell every pod; one that cannot be told is told again later."""

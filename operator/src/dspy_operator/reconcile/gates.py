@@ -5,6 +5,7 @@
 
 import json
 from collections.abc import Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from typing import Any, Final
 
 from dspy_operator.api import names
@@ -47,7 +48,9 @@ def observe_gate(
     job = snapshot.jobs.get(name)
     if job is None:
         return Gate(left=left)
-    state, message = _judge(snapshot, job, arms)
+    # Stable of another workload may not fit the canary's code: then it is measured alone.
+    known = {arms, (arms[0], None)} if rollout is not None and rollout.has_own_pods else {arms}
+    state, message = _judge(snapshot, job, known)
     ended = _find_time(job) if state is GateState.NO_VERDICT else None
     return Gate(state, name, message[:_LONGEST], ended, left)
 
@@ -69,8 +72,17 @@ def build_job(action: RunGate, snapshot: Snapshot) -> Manifest:
         confidence=analysis.confidence,
         canary=action.program.sha256,
         stable=stable,
+        is_other_code=_is_other_code(snapshot),
     )
     return build_gate(children.describe_workload(snapshot, record), comparison)
+
+
+def _is_other_code(snapshot: Snapshot) -> bool:
+    """Whether the attempt's canary has pods of its own."""
+    if snapshot.rollout is None:
+        return False
+    spec = parse_rollout(snapshot.rollout).spec
+    return spec.from_.workload != spec.to.workload
 
 
 def _find_rules(snapshot: Snapshot) -> tuple[FilledRegression | None, FilledAnalysis | None, str | None]:
@@ -99,7 +111,9 @@ def find_missing_examples(snapshot: Snapshot) -> str:
     return f"ConfigMap {ref.name} or its key {ref.key} of regression.dataset is not there"
 
 
-def _judge(snapshot: Snapshot, job: Object, arms: tuple[str, str | None]) -> tuple[GateState, str]:
+def _judge(
+    snapshot: Snapshot, job: Object, known: AbstractSet[tuple[str, str | None]]
+) -> tuple[GateState, str]:
     """By the container's last words; a Job that ended without any was killed, which says nothing of the program."""
     terminated = next(_list_ends(snapshot, job), None)
     if terminated is None:
@@ -114,7 +128,7 @@ def _judge(snapshot: Snapshot, job: Object, arms: tuple[str, str | None]) -> tup
         code, reason = terminated.get("exitCode"), terminated.get("reason") or "no reason given"
         return GateState.NO_VERDICT, f"the run ended with code {code} ({reason}) and without a result"
     state, message = VERDICTS[str(result["verdict"])], str(result.get("message") or result.get("reason"))
-    if state is GateState.PASSED and (result.get("canarySha256"), result.get("stableSha256")) != arms:
+    if state is GateState.PASSED and (result.get("canarySha256"), result.get("stableSha256")) not in known:
         return GateState.NO_VERDICT, "the result is about other programs than these"
     return state, message
 

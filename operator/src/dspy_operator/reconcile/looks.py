@@ -105,12 +105,12 @@ def build_look_plan(
         sources=dict(memory.sources),
         bounds=limits,
         generation=table.generation,
-        share=0.0 if baking or _is_approximated(rollout) else table.split.weight / 100,
+        share=0.0 if baking or _is_split_by_pods(rollout) else table.split.weight / 100,
     )
 
 
-def _is_approximated(rollout: Rollout) -> bool:
-    """Numbers of pods come only near the weight, and a Service spreads connections: no part of requests is expected."""
+def _is_split_by_pods(rollout: Rollout) -> bool:
+    """Whether numbers of pods only come near the weight, connection by connection: no share can be expected."""
     return rollout.has_own_pods and rollout.plan.routing.router is Router.REPLICAS
 
 

@@ -328,7 +328,7 @@ class Reconciler:
 
     def _find_wait(self, memory: Memory, seen: Observation, decision: Decision) -> float:
         wait = self._find_own_wait(seen, decision)
-        if seen.confirmation.is_settling or _is_raising(seen):
+        if seen.confirmation.is_settling or seen.capacity.own.is_waited_for:
             wait = min(wait, self._timing.confirm)
         if seen.confirmation.at is None and seen.table is not None and seen.capacity.ready_pods:
             telling = memory.refreshing.find_wait(self._parts.clock.now())
@@ -381,12 +381,6 @@ def _step_test(memory: Memory, seen: Observation, decision: Decision, given: Giv
         looks.start_bases(snapshot, memory, reading, rollout, decision.analysis, table)
     elif judged and memory.following is not None:
         memory.bases, memory.judged_at = memory.following, reading.t
-
-
-def _is_raising(seen: Observation) -> bool:
-    """Whether own pods are there and only time, or what routes to them, is waited for: no watch tells of time."""
-    rollout, own = seen.rollout, seen.capacity.own
-    return rollout is not None and rollout.has_own_pods and own.reachable < own.ready
 
 
 def _is_checkpoint(seen: Observation, decision: Decision) -> bool:

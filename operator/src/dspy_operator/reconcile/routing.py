@@ -13,7 +13,7 @@ from dspy_operator.rollout.sizing import find_sizes
 from dspy_operator.traffic.gateway_api import GatewayRouter
 from dspy_operator.traffic.process import ProcessRouter
 from dspy_operator.traffic.replicas import ReplicasRouter
-from dspy_operator.traffic.view import Obstacle, Router, View
+from dspy_operator.traffic.view import Obstacle, Router, View, has_own_pods
 
 PATIENCE = 10.0
 """Seconds for which the same obstacle is taken for a change on its way: Services and gateways follow within a few."""
@@ -48,7 +48,12 @@ def build_view(
 
 
 def find_obstacle(router: Router, view: View, split: Split) -> Obstacle | None:
-    """Why the split is not in effect; what has only just come up is on its way, and no trouble of the gateway's."""
+    """Why the split is not in effect; what has only just come up is on its way, and no trouble of the gateway's.
+
+    Shared pods split by themselves: whatever a gateway does, an attempt in them is not kept waiting by it.
+    """
+    if split.canary is not None and not has_own_pods(split) and not split.leaving:
+        return None
     obstacle = router.find_obstacle(view, split)
     if view.lasts("obstacle", obstacle.message if obstacle else None) < PATIENCE and obstacle:
         return replace(obstacle, is_settling=True)

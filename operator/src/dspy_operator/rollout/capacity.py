@@ -75,6 +75,11 @@ class Own:
     denied: str = ""
     message: str = ""
 
+    @property
+    def is_waited_for(self) -> bool:
+        """Whether pods are there and only time, or what routes to them, is missing: no watch tells of time."""
+        return self.reachable < self.ready
+
 
 @dataclass(frozen=True)
 class Capacity:

@@ -8,13 +8,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from dspy_operator.api.choices import Approximation, Router
 from dspy_operator.api.names import Command
 from dspy_operator.api.reasons import Reason
 from dspy_operator.rollout.analysis import Analysis
 from dspy_operator.rollout.capacity import ArtifactState, Capacity, Gate
 from dspy_operator.rollout.judging import Look as JudgedLook
 from dspy_operator.rollout.judging import RolloutConfig, Verdict
+from dspy_operator.rollout.strategy import Preview, Routing
 
 
 class Phase(StrEnum):
@@ -155,23 +155,6 @@ class RolloutRecord:
 
 
 @dataclass(frozen=True)
-class Preview:
-    """Blue-green: how long the canary is looked at before any traffic (seconds), and whether a person then decides."""
-
-    duration: float
-    auto_promote: bool = True
-
-
-@dataclass(frozen=True)
-class Routing:
-    """How a canary with pods of its own gets its share; `canary_replicas` None: as many as the weight asks for."""
-
-    router: Router = Router.REPLICAS
-    canary_replicas: int | None = None
-    approximation: Approximation = Approximation.REFUSE
-
-
-@dataclass(frozen=True)
 class Plan:
     """The frozen strategy of one attempt, defaults filled in.
 
@@ -188,7 +171,7 @@ class Plan:
     series: Mapping[str, str] = field(default_factory=dict)
     sources: Mapping[str, str] = field(default_factory=dict)
     gate_deadline: float | None = None
-    routing: Routing = Routing()
+    routing: Routing = field(default_factory=Routing)
     preview: Preview | None = None
 
 

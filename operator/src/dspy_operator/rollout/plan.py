@@ -12,7 +12,8 @@ from dspy_operator.api.rollout import (
     RolloutSpec,
 )
 from dspy_operator.rollout.judging import MetricConfig, RolloutConfig, StepConfig
-from dspy_operator.rollout.model import Plan, Preview, Routing
+from dspy_operator.rollout.model import Plan
+from dspy_operator.rollout.strategy import Preview, Routing
 
 
 def build_plan(spec: RolloutSpec) -> Plan:

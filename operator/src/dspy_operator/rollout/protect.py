@@ -122,14 +122,11 @@ def it_never_became_ready(seen: Observation) -> Decision | None:
     record = rollout.record
     if not _waits_for_pods(rollout) or is_held(seen):
         return None
-    load = seen.capacity.loads.get(rollout.to.revision)
-    has_bytes = rollout.to.sha256 in seen.capacity.slots
-    blind = has_bytes and (load is None or load.state is LoadState.UNKNOWN) and not rollout.has_own_pods
     began = record.started_at or rollout.created_at
     is_at_zero = record.phase is Phase.PREPARING or rollout.is_previewed
     confirmed = seen.confirmation.at is not None and (is_in_effect(seen) or not rollout.has_own_pods)
     ready = is_canary_ready(seen) if is_at_zero else confirmed
-    if blind or ready:
+    if ready or _is_blind(seen, rollout):
         return None
     if seen.now - began < rollout.plan.ready_deadline:
         return None
@@ -137,6 +134,18 @@ def it_never_became_ready(seen: Observation) -> Decision | None:
     only_routing = rollout.has_own_pods and own.ready >= get_own_size(seen) and own.ready > 0
     reason = Reason.GATEWAY_NOT_READY if only_routing else Reason.NOT_READY
     return build_roll_back(seen, Phase.ROLLED_BACK, reason, _describe_late(seen, rollout))
+
+
+def _is_blind(seen: Observation, rollout: Rollout) -> bool:
+    """Whether only Prometheus could say what is missing, and does not.
+
+    Of own pods the API server says whether they are there and reached; whether pods use the table it does not know.
+    """
+    load = seen.capacity.loads.get(rollout.to.revision)
+    if rollout.to.sha256 not in seen.capacity.slots or (load and load.state is not LoadState.UNKNOWN):
+        return False
+    is_routed = is_in_effect(seen) and not seen.confirmation.message
+    return not rollout.has_own_pods or (is_routed and is_canary_ready(seen))
 
 
 def _waits_for_pods(rollout: Rollout) -> bool:

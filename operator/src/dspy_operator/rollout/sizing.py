@@ -7,7 +7,8 @@ import math
 from collections.abc import Iterable
 
 from dspy_operator.api.choices import Approximation, Router
-from dspy_operator.rollout.model import Phase, Rollout, Routing, Split
+from dspy_operator.rollout.model import Phase, Rollout, Split
+from dspy_operator.rollout.strategy import Routing
 
 FULL = 100
 NEAR = 1.5

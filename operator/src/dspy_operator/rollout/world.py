@@ -171,13 +171,22 @@ def table_differs(seen: Observation) -> Decision | None:
 def _find_safe_split(seen: Observation, wanted: Split) -> Split | None:
     """While the canary may not have its weight: at 0 the pods load it; without its bytes stable serves alone.
 
-    None: what is there must do.
+    What was edited or deleted by hand must not wait for the canary: it comes back with the weight of now. None: what
+    is there must do.
     """
-    canary, stable = wanted.canary, replace(wanted.stable, weight=100)
+    canary, stable, table = wanted.canary, replace(wanted.stable, weight=100), seen.table
+    present = table.split if table else None
+    is_whole = table is not None and table.intact
     if canary is not None and seen.capacity.slots[canary.slot] == canary.program.sha256:
-        is_named = seen.table is not None and seen.table.split.find_slot(canary.program.revision) is not None
-        return None if is_named else replace(wanted, stable=stable, canary=replace(canary, weight=0))
-    return Split(stable, None, wanted.leaving) if seen.table is None else None
+        if is_whole and present and present.find_slot(canary.program.revision) is not None:
+            return None
+        is_there = present and present.canary and present.canary.program == canary.program
+        weight = present.weight if present and is_there else 0
+        return replace(
+            wanted, stable=replace(stable, weight=100 - weight), canary=replace(canary, weight=weight)
+        )
+    is_lost = present is None or (not is_whole and present.canary is None)
+    return Split(stable, None, wanted.leaving) if is_lost else None
 
 
 def may_enter(seen: Observation, wanted: Split) -> bool:
@@ -235,13 +244,17 @@ def pods_have_not_seen_the_table(seen: Observation) -> Decision | None:
 
 
 def the_epoch_is_new(seen: Observation) -> Decision | None:
-    """A new operator stamps R and T before it decides, so that writes of the old one are refused."""
+    """A new operator stamps R and T before it decides, so that writes of the old one are refused.
+
+    A table that has to be lowered is stamped with that: to stamp it as it is would bring what routes up to it.
+    """
     rollout = seen.rollout
     if rollout is None or not rollout.known:
         return None
     if rollout.record.epoch < seen.epoch:
         record = replace(rollout.record, epoch=seen.epoch)
         return Decision(record.reason, record.message, rollout=record, wait=0)
-    if seen.table and seen.table.epoch < seen.epoch:
+    is_due = rollout.record.phase is Phase.ROLLING_BACK and seen.table and seen.table.split.weight
+    if seen.table and seen.table.epoch < seen.epoch and not is_due:
         return Decision(rollout.record.reason, rollout.record.message, action=Restamp(), wait=0)
     return None

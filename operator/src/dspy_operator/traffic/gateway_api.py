@@ -51,10 +51,9 @@ class GatewayRouter:
         wanted = build_route(view.owner, view.parents, self._get_weights(view, split), {})
         if view.route is None or not _is_same(view.route, wanted):
             return Obstacle(self._describe_wait(view, split) or f"HTTPRoute {name} is not written yet")
-        for service in self.list_services(view, split):
-            found = view.services.get(service["metadata"]["name"])
-            if found is None or not is_covered(found["spec"], service["spec"]):
-                return Obstacle(f"Service {service['metadata']['name']} does not select its pods yet")
+        late = self._describe_services(view, split)
+        if late:
+            return Obstacle(late)
         refused = _find_refusal(view.route, view.parents.refs, view.owner.namespace)
         if refused:
             return Obstacle(f"HTTPRoute {name}: {refused}")
@@ -62,6 +61,18 @@ class GatewayRouter:
         if view.lasts("route", (meta.get("uid"), meta.get("generation"))) < SETTLE:
             return Obstacle(f"the gateway is given {SETTLE:.0f} s to follow", is_settling=True)
         return None
+
+    def _describe_services(self, view: View, split: Split) -> str:
+        """Which Service is not where it should be; empty: none. Pods go only when no request is sent there any more."""
+        for service in self.list_services(view, split):
+            found = view.services.get(service["metadata"]["name"])
+            if found is None or not is_covered(found["spec"], service["spec"]):
+                return f"Service {service['metadata']['name']} does not select its pods yet"
+        owner, stable = view.owner.name, split.stable.program.workload
+        for name in (names.service_name(owner), names.stable_service_name(owner)) if split.leaving else ():
+            if not view.is_reached_only(name, stable):
+                return f"Service {name} does not reach stable's pods alone yet"
+        return ""
 
     def count_reachable(self, view: View, split: Split) -> tuple[int, str]:
         """Pods that are endpoints of the canary's Service, for long enough, behind a route that is taken."""

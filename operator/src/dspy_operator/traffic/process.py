@@ -6,7 +6,7 @@ from dspy_operator.api import names
 from dspy_operator.manifests.owner import Manifest
 from dspy_operator.manifests.service import build_service
 from dspy_operator.rollout.model import Split
-from dspy_operator.traffic.view import Obstacle, View
+from dspy_operator.traffic.view import SETTLE, Obstacle, View
 
 
 class ProcessRouter:
@@ -25,10 +25,16 @@ class ProcessRouter:
         return []
 
     def find_obstacle(self, view: View, split: Split) -> Obstacle | None:
-        """The Service must not reach pods that are going."""
-        name = names.service_name(view.owner.name)
-        if split.leaving and not view.is_reached_only(name, split.stable.program.workload):
+        """The Service must not reach pods that are going, and has not for a while: the nodes follow it later."""
+        name, workload = names.service_name(view.owner.name), split.stable.program.workload
+        if not split.leaving:
+            view.lasts("stable alone", None)
+            return None
+        if not view.is_reached_only(name, workload):
+            view.lasts("stable alone", None)
             return Obstacle(f"Service {name} does not reach stable's pods alone yet")
+        if view.lasts("stable alone", workload) < SETTLE:
+            return Obstacle(f"the nodes are given {SETTLE:.0f} s to follow", is_settling=True)
         return None
 
     def count_reachable(self, view: View, split: Split) -> tuple[int, str]:

@@ -9,7 +9,8 @@ from dspy_operator.metrics.readings import Reading
 from dspy_operator.reconcile.looks import build_look_plan
 from dspy_operator.reconcile.memory import Memory
 from dspy_operator.rollout.analysis import Analysis
-from dspy_operator.rollout.model import Program, Rollout, RolloutRecord, Routing, Share, Split, Table
+from dspy_operator.rollout.model import Program, Rollout, RolloutRecord, Share, Split, Table
+from dspy_operator.rollout.strategy import Routing
 
 STABLE = Program("a", "w1", "a" * 64, "m:M")
 

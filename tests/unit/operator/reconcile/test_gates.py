@@ -13,7 +13,16 @@ from dspy_operator.reconcile.gates import build_job, find_missing_examples, is_f
 from dspy_operator.reconcile.snapshot import Input, Snapshot
 from dspy_operator.rollout.actions import RunGate
 from dspy_operator.rollout.capacity import Gate, GateState
-from dspy_operator.rollout.model import DeploymentRecord, Program, Stable
+from dspy_operator.rollout.judging import RolloutConfig
+from dspy_operator.rollout.model import (
+    DeploymentRecord,
+    Plan,
+    Pointer,
+    Program,
+    Rollout,
+    RolloutRecord,
+    Stable,
+)
 
 GATE = {
     "dataset": {"configMap": {"name": "canary-set", "key": "examples.jsonl"}},
@@ -47,6 +56,23 @@ def observe(*pods: Object, job: Object | None = None, record: DeploymentRecord |
     live = job or build_job_object()
     snapshot = build_snapshot(jobs={live["metadata"]["name"]: live}, gate_pods=pods)
     return observe_gate(snapshot, record or DeploymentRecord(), None, FIRST)
+
+
+def build_attempt(workload: str) -> Rollout:
+    origin = Program(revision_of("s"), "0a1b2c3d", "5" * 64, "triage:Triage")
+    plan = Plan((10, 100), (False, False), 0.0, 60.0, RolloutConfig(steps=(), metrics=()))
+    return Rollout("r", "u", origin, replace(FIRST, workload=workload), False, plan, RolloutRecord(), NOW)  # noqa: FBT003
+
+
+@pytest.mark.parametrize(
+    ("workload", "state"), [("1b2c3d4e", GateState.PASSED), ("0a1b2c3d", GateState.NO_VERDICT)]
+)
+def test_a_pass_without_stable_is_believed_only_of_other_code(workload: str, state: GateState) -> None:
+    live = build_job_object()
+    snapshot = build_snapshot(jobs={NAME: live}, gate_pods=(say(PASS),))
+    pointer = Pointer(FIRST.revision, FIRST.revision, 1, "r", "u")
+    record = DeploymentRecord(Stable(revision_of("s"), "5" * 64, "2026-11-23T10:00:00Z"), pointer=pointer)
+    assert observe_gate(snapshot, record, build_attempt(workload), FIRST).state is state
 
 
 def test_a_job_without_an_end_runs() -> None:

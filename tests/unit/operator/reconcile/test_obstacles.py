@@ -1,6 +1,6 @@
 """What routes is behind for a moment at every change: that is no trouble; the same for longer is."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from tests.unit.operator.reconcile.objects import OWNER
 
@@ -44,3 +44,11 @@ def test_a_split_in_effect_forgets_what_was_in_its_way() -> None:
     assert router.look(None, 105) is None
     assert router.look(SILENT, 100 + PATIENCE) == Obstacle(SILENT.message, is_settling=True)
     assert find_obstacle(PROCESS, View(OWNER), SPLIT) is None
+
+
+def test_an_attempt_in_shared_pods_waits_for_no_gateway() -> None:
+    router = Told(obstacle=SILENT)
+    shared = replace(SPLIT, canary=Share(Program("b", "w1", "b" * 64, "m:M"), 1, 10))
+    own = replace(SPLIT, canary=Share(Program("b", "w2", "b" * 64, "m:M"), 1, 10))
+    assert find_obstacle(router, View(OWNER), shared) is None
+    assert find_obstacle(router, View(OWNER), own) is not None

@@ -9,7 +9,8 @@ from dspy_operator.rollout.judging import (
     RolloutConfig,
     StepConfig,
 )
-from dspy_operator.rollout.model import Plan, Preview, Program, Routing
+from dspy_operator.rollout.model import Plan, Program
+from dspy_operator.rollout.strategy import Preview, Routing
 
 INTERVAL = 10.0
 """Seconds between looks."""

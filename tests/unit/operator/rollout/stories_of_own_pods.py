@@ -7,8 +7,9 @@ from tests.unit.operator.rollout.telling import Teller
 
 from dspy_operator.api.choices import Approximation, Router
 from dspy_operator.api.names import Command
-from dspy_operator.rollout.model import Phase, Preview, Routing
+from dspy_operator.rollout.model import Phase
 from dspy_operator.rollout.sizing import describe_unreachable
+from dspy_operator.rollout.strategy import Preview, Routing
 
 STORIES: dict[str, Callable[[Teller], None]] = {}
 GATEWAY = Routing(Router.GATEWAY)

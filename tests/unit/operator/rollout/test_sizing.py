@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dspy_operator.api.choices import Approximation, Router
-from dspy_operator.rollout.model import Routing
 from dspy_operator.rollout.sizing import NEAR, describe_unreachable, get_canary_size, get_stable_size
+from dspy_operator.rollout.strategy import Routing
 
 GATEWAY, REPLICAS = Routing(Router.GATEWAY), Routing(Router.REPLICAS)
 ALLOW = Routing(Router.REPLICAS, approximation=Approximation.ALLOW)

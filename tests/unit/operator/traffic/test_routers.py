@@ -285,4 +285,6 @@ def test_pods_that_are_going_hold_the_service_back_until_it_has_let_go_of_them()
     cluster.make(leaving)
     assert cluster.router.find_obstacle(cluster.view(), leaving) is not None
     cluster.tick()
+    assert cluster.router.find_obstacle(cluster.view(), leaving) is not None, "the nodes follow later"
+    cluster.tick()
     assert cluster.router.find_obstacle(cluster.view(), leaving) is None
