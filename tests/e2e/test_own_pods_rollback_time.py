@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from tests.e2e.harness.views import Rollout
     from tests.e2e.harness.world import World
 
+pytestmark = pytest.mark.alone
+
 HOST = "rollback-time.example"
 TIMES, WORLDS = 20, 3
 KILLED_IN_EFFECT, KILLED_AT_VERDICT = 3, 5
