@@ -19,7 +19,7 @@ from tests.e2e.harness.own_pods import (
     wait_until_over,
 )
 from tests.e2e.harness.specs import (
-    LATENCY,
+    JUDGED,
     NAME,
     SCORE,
     with_artifact,
@@ -42,8 +42,8 @@ QUESTION = {"inputs": {"ticket": "My invoice is wrong, I was charged twice."}}
 
 
 def build_blue_green(bake: str = "4s", **more: object) -> Object:
-    """A preview of a few seconds, and a bake in which the literal rule decides, on latency: no good one may fail."""
-    analysis = {"interval": "2s", "mode": "Threshold", "metrics": [LATENCY]}
+    """A preview of a few seconds, and a bake in which the literal rule decides, on errors: no good one may fail."""
+    analysis = {"interval": "2s", "mode": "Threshold", "metrics": list(JUDGED)}
     shared = {"previewDuration": f"{PREVIEW}s", "analysis": analysis, "bake": bake, "readyDeadline": "1m"}
     return {"blueGreen": shared | more}
 

@@ -21,9 +21,8 @@ SCORE: Object = {"name": "score", "type": "Score", "maxDrop": "5%", "minSamples"
 LATENCY: Object = {"name": "latency", "type": "LatencyP95", "maxIncrease": "50%", "minSamples": 50}
 ERRORS: Object = {"name": "errors", "type": "ErrorRate", "maxIncreasePoints": "5", "minSamples": 50}
 JUDGED = (
-    LATENCY,
     ERRORS,
-)  # where the judge is not the point: the literal rule takes noise of a score for a drop
+)  # where the judge is not the point: the literal rule takes noise of scores and latencies for worse
 
 
 def build_step(weight: int, **more: Any) -> Object:
