@@ -245,7 +245,7 @@ class Reconciler:
         await self._act(seen, decision, snapshot, memory, given)
         self._follow(key, memory, seen)
         self._parts.reporter.report(seen, decision, snapshot, memory)
-        memory.shown_reason = str(decision.reason) if _is_told(decision) else ""
+        memory.shown_reason = str(decision.reason) if decision.is_told else ""
         if (_wants_a_write(decision) and not _is_checkpoint(seen, decision)) or _waits_unseen(seen, decision):
             memory.dirty = True
         return self._find_wait(memory, seen, decision)
@@ -261,7 +261,7 @@ class Reconciler:
         _step_test(memory, seen, decision, given)
         if decision.action is not None:
             await self._parts.executor.execute(decision.action, seen, snapshot, memory, given)
-        if _is_told(decision):
+        if decision.is_told:
             await self._parts.recorder.show(seen, decision, snapshot, memory, given)
 
     def _build_given(self, key: Key) -> Given:
@@ -393,11 +393,6 @@ def _is_checkpoint(seen: Observation, decision: Decision) -> bool:
 
 def _wants_a_write(decision: Decision) -> bool:
     return decision.action is not None or decision.deployment is not None or decision.rollout is not None
-
-
-def _is_told(decision: Decision) -> bool:
-    """Whether people are shown it: not if another pass follows at once."""
-    return decision.wait != 0 and decision.action is None
 
 
 def _waits_unseen(seen: Observation, decision: Decision) -> bool:

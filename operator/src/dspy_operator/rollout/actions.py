@@ -148,3 +148,8 @@ class Decision:
     notices: tuple[Notice, ...] = ()
     analysis: Analysis | None = None
     verdict: Verdict | None = None
+
+    @property
+    def is_told(self) -> bool:
+        """Whether people are shown it: not if another pass follows at once."""
+        return self.wait != 0 and self.action is None
