@@ -283,7 +283,7 @@ def build_advance(
     weight = rollout.plan.weights[step - 1] if step else 0
     phase = Phase.PROMOTING if weight >= FULL else Phase.STEPPING
     shown = reason or (Reason.PROMOTING if phase is Phase.PROMOTING else Reason.STEP_ADVANCED)
-    message = f"{why}: {weight} %"
+    message = f"{why}: {weight} %" if step else f"{why}: the preview begins"
     changed = replace(
         rollout.record,
         phase=phase,
