@@ -30,6 +30,7 @@ LONG = {"minDuration": "20m", "deadline": "1h"}
 STRATEGY = build_strategy(
     steps=(build_step(10, **LONG), build_step(50, **LONG), {"weight": 100}), metrics=JUDGED, mode="Threshold"
 )
+SETTLE = 5
 SYNC = 40  # the autoscaler looks every 15 s
 
 
@@ -167,7 +168,8 @@ def test_none_and_back_ends_no_attempt(world: World, allowed: Rollout) -> None:
     wait_for_sizes(world, allowed, 0, 0)
     scale_by_hand(world, 2)
     wait_for_sizes(world, allowed, 1, 1)
-    assert get_attempt(world, allowed.name).phase == "Stepping"
+    # As long as the operator itself gives the nodes to learn of endpoints: before that they refuse, as there were none.
+    watch_for("the attempt", lambda: get_attempt(world, allowed.name).phase == "Stepping", SETTLE)
     world.start_traffic()
     world.traffic.assert_none_failed()
 
