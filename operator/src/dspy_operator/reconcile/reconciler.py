@@ -215,7 +215,7 @@ class Reconciler:
         ):
             given = self._build_given(key)
             seen, decision = _glance(memory, memory.snapshot, given)
-            if not _wants_a_write(decision) and str(decision.reason) == memory.shown_reason:
+            if not decision.is_written and str(decision.reason) == memory.shown_reason:
                 _step_test(memory, seen, decision, given)
                 self._follow(key, memory, seen)
                 return self._find_wait(memory, seen, decision)
@@ -245,8 +245,8 @@ class Reconciler:
         await self._act(seen, decision, snapshot, memory, given)
         self._follow(key, memory, seen)
         self._parts.reporter.report(seen, decision, snapshot, memory)
-        memory.shown_reason = str(decision.reason) if _is_told(decision) else ""
-        if (_wants_a_write(decision) and not _is_checkpoint(seen, decision)) or _waits_unseen(seen, decision):
+        memory.shown_reason = str(decision.reason) if decision.is_told else ""
+        if (decision.is_written and not _is_checkpoint(seen, decision)) or _waits_unseen(seen, decision):
             memory.dirty = True
         return self._find_wait(memory, seen, decision)
 
@@ -261,7 +261,7 @@ class Reconciler:
         _step_test(memory, seen, decision, given)
         if decision.action is not None:
             await self._parts.executor.execute(decision.action, seen, snapshot, memory, given)
-        if _is_told(decision):
+        if decision.is_told:
             await self._parts.recorder.show(seen, decision, snapshot, memory, given)
 
     def _build_given(self, key: Key) -> Given:
@@ -389,15 +389,6 @@ def _is_checkpoint(seen: Observation, decision: Decision) -> bool:
     if decision.action is not None or decision.deployment is not None or before is None or after is None:
         return False
     return (after.phase, after.step) == (before.record.phase, before.record.step)
-
-
-def _wants_a_write(decision: Decision) -> bool:
-    return decision.action is not None or decision.deployment is not None or decision.rollout is not None
-
-
-def _is_told(decision: Decision) -> bool:
-    """Whether people are shown it: not if another pass follows at once."""
-    return decision.wait != 0 and decision.action is None
 
 
 def _waits_unseen(seen: Observation, decision: Decision) -> bool:
