@@ -14,7 +14,7 @@ from dspy_operator.reconcile.reconciler import Parts, Reconciler, Timing
 from dspy_operator.reconcile.record import Recorder
 from dspy_operator.reconcile.snapshot import Snapshot
 from dspy_operator.rollout.actions import Decision, Restamp
-from dspy_operator.rollout.model import DeploymentRecord, Observation
+from dspy_operator.rollout.model import DeploymentRecord, Observation, Program, Share, Split, Table
 
 if TYPE_CHECKING:
     from dspy_operator.kube.client import Client
@@ -83,6 +83,28 @@ async def test_an_effect_on_what_is_there_is_bound_to_the_reading_and_else_a_pos
     await executor._delete(CONFIGMAPS, READ)
     assert scribe.calls == ["apply", "create", "delete"]
     assert scribe.bound == [BOUND, {}, BOUND]
+
+
+async def test_what_routes_is_stamped_before_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    executor = Executor(cast("Client", Scribe()), cast("Programs", None), always)
+    steps = ("_route", "_put_table", "_refresh_pods")
+    called: list[str] = []
+
+    def note(step: str) -> Any:
+        async def call(*_: object) -> None:
+            called.append(step)
+
+        return call
+
+    for step in steps:
+        monkeypatch.setattr(executor, step, note(step))
+    program = Program("a", "w1", "a" * 64, "triage:Triage")
+    table = Table(Split(Share(program, 0, 100)), 7, "a-1", 3, 1)
+    seen = Observation(now=0.0, epoch=2, name="triage", table=table)
+    snapshot = Snapshot(Owner("demo", "triage", "u-0"), {}, None)
+    given = Given(0.0, 2, "image", 60.0, 30.0, None)
+    await executor._restamp(seen, snapshot, Memory(), given)
+    assert called == list(steps)
 
 
 async def test_a_record_is_bound_to_the_reading() -> None:

@@ -43,13 +43,20 @@ def find_unrest(referee: Referee) -> str:
     if not stable.get("promotedAt"):
         return _find_unrest_of_first(referee, deployment, status)
     if store.find(CONTROLLERREVISIONS, NAMESPACE, names.revision_name(NAME, stable["revision"])) is None:
-        return "nothing says what stable is"
+        return _find_unrest_of_lost(referee, status, stable["revision"])
     left = [obj["metadata"]["name"] for obj in store.list_(DSPYROLLOUTS, NAMESPACE) if not _is_over(obj)]
     if left:
         return f"{left[0]} is neither open nor over"
     return _find_unrest_of_table(referee, deployment, stable) or _find_unrest_of_spec(
         deployment, status, stable
     )
+
+
+def _find_unrest_of_lost(referee: Referee, status: dict[str, Any], revision: str) -> str:
+    """Somebody deleted the only record of stable's pods: they go on, and people are told what to do."""
+    is_told = any(one.get("reason") == "RevisionNotFound" for one in status.get("conditions") or ())
+    is_theirs = names.revision_name(NAME, revision) in referee.people.deleted
+    return "" if is_told and is_theirs else "nothing says what stable is"
 
 
 def _find_unrest_of_first(referee: Referee, deployment: Object, status: dict[str, Any]) -> str:

@@ -33,8 +33,10 @@ class Endpoints:
         if change.resource is PODS:
             if _describe(change.before) == _describe(change.after):
                 return
-        elif change.resource is not SERVICES:
-            return
+        elif change.resource is not SERVICES and not (
+            change.resource is ENDPOINTSLICES and change.after is None
+        ):
+            return  # a slice goes with its Service, and another of that name has none then
         if not self._is_due:
             self._is_due = True
             self._weather.later(PROMPT, self._sync)

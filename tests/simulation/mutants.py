@@ -17,7 +17,6 @@ from dspy_operator.reconcile.execute import Executor
 from dspy_operator.reconcile.reconciler import Reconciler
 from dspy_operator.rollout import attempt, decide, ending, idle, orders, protect, sizing, world
 from dspy_operator.rollout.model import Observation, Phase
-from dspy_operator.traffic import gateway_api, process, replicas
 from dspy_operator.traffic.gateway_api import GatewayRouter
 
 Mutant = Callable[[], AbstractContextManager[object]]
@@ -198,8 +197,8 @@ def hasty_route() -> AbstractContextManager[object]:
 
 
 def hasty_removal() -> AbstractContextManager[object]:
-    """W6: endpoints are taken for traffic, which follows them later."""
-    return _both(*(patch.object(module, "SETTLE", 0.0) for module in (process, replicas, gateway_api)))
+    """W6: pods go before it is confirmed that nothing is sent to them."""
+    return patch.object(idle, "is_settled", lambda _: True)
 
 
 def generous_route() -> AbstractContextManager[object]:
@@ -236,7 +235,7 @@ MUTANTS: dict[str, tuple[Mutant, tuple[str, ...]]] = {
     "stable shrinks behind a gateway": (shrinking_stable, ("S3",)),
     "stable shrinks before the canary has grown": (early_shrinking, ("S3",)),
     "the route does not wait for the Service of stable": (hasty_route, ("S6",)),
-    "endpoints are taken for traffic": (hasty_removal, ("W6",)),
+    "pods go while requests reach them": (hasty_removal, ("W6",)),
     "the route gives more than the record": (generous_route, ("S4",)),
     "pods that nothing needs stay": (pods_for_ever, ("L1",)),
 }

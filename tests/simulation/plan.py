@@ -225,7 +225,7 @@ def build_shared_plan(seed: int) -> Plan:
     )
 
 
-OWN_PODS = 10
+OWN_PODS = 20
 """Every how many seeds has canaries with pods of their own: what shared pods do is most of the protocol."""
 EDITS = ("a", "a2", "b", "b1", "b2", "c", "c2")
 

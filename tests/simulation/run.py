@@ -37,8 +37,11 @@ from dspy_operator.kube.resources import DSPYDEPLOYMENTS, DSPYROLLOUTS, LEASES
 from dspy_operator.manifests.owner import Owner
 from dspy_operator.traffic.table import read_table
 
-PATIENCE = 30.0
-"""Seconds in a row without an analysis in which calm must come (L1)."""
+PATIENCE, FOR_OWN_PODS = 30.0, 15.0
+"""Seconds in a row without an analysis in which calm must come (L1); pods of a canary's own are waited for besides.
+
+They start, are given 5 s to be reached, and after each change what routes is given 5 s more.
+"""
 UNDECIDED = 150.0
 """Seconds after which a person ends what holds for ever."""
 LONGEST = 600.0
@@ -189,13 +192,14 @@ async def _watch(referee: Referee, operators: Operators, plan: Plan) -> None:
         operators.list_again()
     await asyncio.sleep(NOTICED)
     waited, helped = 0.0, False
+    patience = PATIENCE + (FOR_OWN_PODS if plan.has_own_pods else 0.0)
     while not referee.broken and (unrest := find_unrest(referee)):
         operators.revive()
         if is_analysing(referee):
             waited = 0.0
         else:
             waited += 1.0
-        if waited > PATIENCE:
+        if waited > patience:
             referee.say("L1", f"{waited:.0f} s after everything was mended: {unrest}")
         if not helped and weather.elapsed > plan.healed_at + UNDECIDED:
             helped = True

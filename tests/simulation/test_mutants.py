@@ -22,7 +22,8 @@ BY_PODS = replace(
     replicas=4,
 )
 BY_ROUTE = replace(BY_PODS, gateway=True, replicas=2)
-PLANS = (EDITED, REMOVED, LOST, BY_PODS, BY_ROUTE, *(build_plan(seed) for seed in range(40)))
+WORSE = replace(BY_ROUTE, scores=(("a", 0.8), ("b", 0.4)))
+PLANS = (EDITED, REMOVED, LOST, BY_PODS, BY_ROUTE, WORSE, *(build_plan(seed) for seed in range(40)))
 
 
 @pytest.mark.parametrize("name", list(MUTANTS))

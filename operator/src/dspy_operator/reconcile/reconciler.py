@@ -215,7 +215,7 @@ class Reconciler:
         ):
             given = self._build_given(key)
             seen, decision = _glance(memory, memory.snapshot, given)
-            if not _wants_a_write(decision) and str(decision.reason) == memory.shown_reason:
+            if not decision.is_written and str(decision.reason) == memory.shown_reason:
                 _step_test(memory, seen, decision, given)
                 self._follow(key, memory, seen)
                 return self._find_wait(memory, seen, decision)
@@ -246,7 +246,7 @@ class Reconciler:
         self._follow(key, memory, seen)
         self._parts.reporter.report(seen, decision, snapshot, memory)
         memory.shown_reason = str(decision.reason) if decision.is_told else ""
-        if (_wants_a_write(decision) and not _is_checkpoint(seen, decision)) or _waits_unseen(seen, decision):
+        if (decision.is_written and not _is_checkpoint(seen, decision)) or _waits_unseen(seen, decision):
             memory.dirty = True
         return self._find_wait(memory, seen, decision)
 
@@ -389,10 +389,6 @@ def _is_checkpoint(seen: Observation, decision: Decision) -> bool:
     if decision.action is not None or decision.deployment is not None or before is None or after is None:
         return False
     return (after.phase, after.step) == (before.record.phase, before.record.step)
-
-
-def _wants_a_write(decision: Decision) -> bool:
-    return decision.action is not None or decision.deployment is not None or decision.rollout is not None
 
 
 def _waits_unseen(seen: Observation, decision: Decision) -> bool:

@@ -150,6 +150,11 @@ class Decision:
     verdict: Verdict | None = None
 
     @property
+    def is_written(self) -> bool:
+        """Whether it changes anything but what people read."""
+        return self.action is not None or self.deployment is not None or self.rollout is not None
+
+    @property
     def is_told(self) -> bool:
         """Whether people are shown it: not if another pass follows at once."""
         return self.wait != 0 and self.action is None
