@@ -26,7 +26,7 @@ MOST_UNTIL_SAFE = 5
 """L3: writes until nothing goes to a canary that the judge is against."""
 MOST_AFTER_TAKEOVER = 9
 """L3, when a new operator must stamp first."""
-MOST_UNTIL_SAFE_OF_OWN_PODS = (8, 12)
+MOST_UNTIL_SAFE_OF_OWN_PODS = (9, 12)
 """L3 for a canary with own pods, and after a take-over: pods are scaled first, and each table has its route."""
 MOST_UNTIL_BURIED = (3, 6)
 """L3 for a canary whose own pods are dead, and after a take-over: the record, the table, the route."""

@@ -22,6 +22,9 @@ Once is not enough: a kubelet that hears of the pod before it hears of the Confi
 busy node one write in ten was seen only after the next time.
 """
 
+_ADOPTED = 4
+"""How often another process counts as having told them: the next time is 4 s later."""
+
 Version = tuple[str, str]
 
 
@@ -64,9 +67,12 @@ class Refreshing:
         return max(0.05, self.since + REFRESH_AT[self.times] - now)
 
     def adopt(self, generation: int, now: float) -> None:
-        """All pods carry the annotation of a generation that this process has not told them of: another did."""
+        """All pods carry the annotation of a generation that this process has not told them of: another did.
+
+        A process that has only just started hears from Prometheus first whether they must be told again.
+        """
         if generation != self.generation:
-            self.generation, self.since, self.times = generation, now, 1
+            self.generation, self.since, self.times = generation, now, _ADOPTED
 
     def note(self, generation: int, now: float) -> None:
         """The pods were told: once is enough for all the times that have passed by now."""
