@@ -6,16 +6,17 @@ from dspy_operator.reconcile.snapshot import Snapshot
 from dspy_operator.reconcile.worklist import Key
 from dspy_operator.rollout.model import Unmeasured
 from dspy_operator.rollout.status import Telemetry
+from dspy_operator.traffic.view import is_ready
 
 
 def build_telemetry(key: Key, snapshot: Snapshot, reading: IdleReading | Unmeasured) -> Telemetry:
-    """Whether Prometheus sees every serving pod of a resource, and why not."""
+    """Whether Prometheus sees every ready serving pod of a resource, and why not."""
     if isinstance(reading, Unmeasured):
         return Telemetry("Unknown", Reason.PROMETHEUS_UNREACHABLE, reading.message)
-    pods = {pod["metadata"]["name"] for pod in snapshot.pods}
+    pods = {pod["metadata"]["name"] for pod in snapshot.pods if is_ready(pod)}
     seen = reading.generations.get(key, {}).keys()
     if not pods:
-        return Telemetry("Unknown", Reason.NOT_SCRAPED, "There are no pods to scrape")
+        return Telemetry("Unknown", Reason.NOT_SCRAPED, "There are no ready pods to scrape")
     missing = sorted(pods - seen)
     if not missing:
         return Telemetry("True", Reason.SCRAPED, f"Prometheus scrapes all {len(pods)} pods")

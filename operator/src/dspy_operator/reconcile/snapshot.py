@@ -196,7 +196,7 @@ class Reader:
             deployments={d["metadata"]["name"]: d for d in deployments if is_owned(d, owner)},
             services=ours | ({name: service} if service and is_owned(service, owner) else {}),
             budget=budget,
-            pods=tuple(_slim_pod(pod) for pod in pods if not pod["metadata"].get("deletionTimestamp")),
+            pods=tuple(slim_pod(pod) for pod in pods if not pod["metadata"].get("deletionTimestamp")),
             slots=await self._read_slots(owner, owned, seen.parsed),
             taken=tuple(f"{obj['kind']} {obj['metadata']['name']}" for obj in loose),
         )
@@ -267,13 +267,28 @@ class Reader:
         return Input(source.config_map.name, "", digest)
 
 
-def _slim_pod(pod: Object) -> Object:
+def slim_pod(pod: Object) -> Object:
     """What is asked of a pod: who it is, its annotations, its conditions and what its containers wait for."""
     status = pod.get("status") or {}
-    states = [one.get("state") or {} for one in status.get("containerStatuses") or ()]
-    waiting = next((state["waiting"] for state in states if state.get("waiting")), None)
+    waiting = next(
+        (found for one in status.get("containerStatuses") or () if (found := _find_waiting(one))), None
+    )
     slim = {"conditions": status.get("conditions") or []} | ({"waiting": waiting} if waiting else {})
     return {"metadata": pod["metadata"], "status": slim}
+
+
+def _find_waiting(container: Object) -> Object | None:
+    """What a container waits for, in the kubelet's words, and how its last process ended."""
+    waiting: Object | None = (container.get("state") or {}).get("waiting")
+    last = (container.get("lastState") or {}).get("terminated")
+    if not waiting or not last:
+        return waiting
+    ended = (
+        f"the last process ended with code {last.get('exitCode')} ({last.get('reason') or 'no reason given'})"
+    )
+    return waiting | {
+        "message": "; ".join(part for part in (ended, str(waiting.get("message") or "")) if part)
+    }
 
 
 def _has_own_pods(rollout: Object | None) -> bool:

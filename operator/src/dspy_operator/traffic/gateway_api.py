@@ -153,7 +153,7 @@ def _judge(conditions: Sequence[Mapping[str, Any]], generation: int | None) -> s
     for kind in ("Accepted", "ResolvedRefs"):
         condition = found.get(kind)
         if condition is None or condition.get("observedGeneration") != generation:
-            return f"{kind} is not said of the route as it is now"
+            return f"it has not said {kind} of the route as it is now"
         if condition.get("status") != "True":
             return (
                 f"{kind} is {condition.get('status')}: {condition.get('reason')}: {condition.get('message')}"

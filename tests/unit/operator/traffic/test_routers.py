@@ -143,7 +143,7 @@ def test_a_weight_is_not_in_effect_before_every_parent_of_ours_has_taken_it(behi
     ("change", "told"),
     [
         ({"status": "False", "reason": "BackendNotFound", "message": "no such Service"}, "BackendNotFound"),
-        ({"observedGeneration": 0}, "is not said of the route as it is now"),
+        ({"observedGeneration": 0}, "of the route as it is now"),
     ],
 )
 def test_a_parent_that_refuses_is_quoted(

@@ -37,6 +37,8 @@ def rollout_lines(view: Rollout, now: float) -> list[str]:
 def rollout_text(view: Rollout, now: float) -> str:
     """Say in one line where an attempt is, or how it ended and why."""
     versions = f"{view.from_version} → {view.to_version}"
+    if view.from_version == view.to_version:  # the same program on other pods
+        versions = f"{view.to_version}  revision {view.from_revision} → {view.to_revision}"
     if view.is_open:
         lasting = f" for {since(now, view.step_started_at)}" if view.step_started_at else ""
         return f"{view.name}  {view.phase}{lasting}  {versions}"

@@ -65,6 +65,7 @@ def rollout_view(obj: Object) -> Rollout:
         attempt=integer(spec, "attempt") or 1,
         from_version=_version(mapping(spec, "from")),
         to_version=_version(mapping(spec, "to")),
+        from_revision=text(mapping(spec, "from"), "revision"),
         to_revision=text(mapping(spec, "to"), "revision"),
         step=step,
         weight=integer(status, "weight") or 0,

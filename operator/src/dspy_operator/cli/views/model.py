@@ -84,6 +84,7 @@ class Rollout:
     attempt: int = 1
     from_version: str = ""
     to_version: str = ""
+    from_revision: str = ""
     to_revision: str = ""
     step: int = 0
     weight: int = 0
