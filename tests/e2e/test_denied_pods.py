@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from copy import deepcopy
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.e2e.harness.specs import ERRORS, NAME, build_strategy, with_environment, with_strategy
 from tests.e2e.harness.waiting import wait_for, watch_for
 
 if TYPE_CHECKING:
@@ -33,11 +33,11 @@ def count_pods(world: World) -> int:
     return len(world.api.list_("Pod", world.namespace))
 
 
-def with_environment(obj: Object, name: str, value: str) -> Object:
-    """Another workload: its pods run with one more variable."""
-    changed = deepcopy(obj)
-    containers = changed["spec"]["serving"]["podTemplate"]["spec"]["containers"]
-    containers[0]["env"] = [{"name": name, "value": value}]
+def build_update(obj: Object) -> Object:
+    """Another workload, sent everything at once: two pods come near no other weight."""
+    strategy = build_strategy(steps=({"weight": 100},), metrics=(ERRORS,))
+    changed = with_strategy(with_environment(obj, COLOUR="blue"), strategy)
+    changed["spec"]["traffic"]["approximation"] = "Allow"
     return changed
 
 
@@ -72,15 +72,16 @@ def test_it_starts_by_itself_when_there_is_room(world: World, denied: Deployment
 
 def test_an_update_without_room_is_told_and_the_pods_that_there_are_serve_on(world: World) -> None:
     before = world.get_identities()
-    world.apply(with_environment(world.spec, "COLOUR", "blue"))
+    world.apply(build_update(world.spec))
     wait_for_denial(world)
     watch_for("the pods as they were", lambda: world.get_identities() == before, 6)
     assert world.get().get("Available").status == "True"
 
 
-def test_the_update_goes_on_when_there_is_room_and_no_request_fails(world: World) -> None:
+def test_the_update_is_tried_again_when_there_is_room_and_no_request_fails(world: World) -> None:
     before = world.get_identities()
     allow_pods(world, count_pods(world) + 4)
+    world.dspy("retry", NAME)
     world.wait(
         "the new pods",
         lambda d: (

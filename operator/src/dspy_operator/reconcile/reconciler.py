@@ -392,5 +392,10 @@ def _is_checkpoint(seen: Observation, decision: Decision) -> bool:
 
 
 def _waits_unseen(seen: Observation, decision: Decision) -> bool:
-    """Whether this waits for what no watch tells of: the user's own ConfigMaps; only a live reading shows them."""
+    """Whether this waits for what no watch tells of; only a live reading shows it.
+
+    The user's own ConfigMaps; and what routes: HTTPRoutes are not watched if their kind came after this process.
+    """
+    if seen.confirmation.message or seen.capacity.own.is_waited_for:
+        return True
     return seen.rollout is None and decision.wait is not None and decision.wait >= ARTIFACT_WAIT

@@ -195,9 +195,8 @@ def _describe_leaving(seen: Observation) -> Decision:
     waited = confirmation.message or (counted if capacity.ready_pods < capacity.desired_pods else _PRESENT)
     is_refused = confirmation.message and not confirmation.is_settling and seen.table and seen.table.intact
     reason = Reason.GATEWAY_NOT_READY if is_refused else Reason.UPDATING_PODS
-    return Decision(
-        reason, f"Before the pods of workload {capacity.leaving[0]} go: {waited}", wait=REFRESH_WAIT
-    )
+    message = f"Before the pods of workload {capacity.leaving[0]} go: {waited}"
+    return Decision(reason, message, wait=ARTIFACT_WAIT if is_refused else REFRESH_WAIT)
 
 
 def undo_is_asked_for(seen: Observation) -> Decision | None:
@@ -236,7 +235,7 @@ def _describe_unsettled(seen: Observation, message: str) -> Decision:
     """Not every pod uses the present table yet, or what routes does not follow it: only that matters to people."""
     if seen.confirmation.message and not seen.confirmation.is_settling:
         told = f"{message}; {seen.confirmation.message}"
-        return Decision(Reason.GATEWAY_NOT_READY, told, wait=REFRESH_WAIT)
+        return Decision(Reason.GATEWAY_NOT_READY, told, wait=ARTIFACT_WAIT)
     return Decision(Reason.HEALTHY, message, wait=REFRESH_WAIT)
 
 

@@ -1,5 +1,6 @@
 """A pass that another one follows at once tells people nothing: then the next has to, also if nothing else is to do."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -10,7 +11,8 @@ from dspy_operator.reconcile import reconciler as module
 from dspy_operator.reconcile.memory import Memory
 from dspy_operator.reconcile.reconciler import Reconciler, Timing
 from dspy_operator.rollout.actions import Decision, Restamp
-from dspy_operator.rollout.model import Observation
+from dspy_operator.rollout.capacity import Capacity, Own
+from dspy_operator.rollout.model import Confirmation, Observation
 
 if TYPE_CHECKING:
     from dspy_operator.reconcile.reconciler import Parts
@@ -50,3 +52,18 @@ async def test_a_reason_counts_as_shown_once_it_was(
     memory = Memory(shown_reason="Previewing")
     await reconciler._observe_and_act(("ml", "triage"), memory, build_snapshot())
     assert (memory.shown_reason, told) == (shown, [shown] if shown else [])
+
+
+@pytest.mark.parametrize(
+    ("seen", "waits"),
+    [
+        (SEEN, False),
+        (replace(SEEN, confirmation=Confirmation(message="Gateway public has said nothing of it")), True),
+        (replace(SEEN, capacity=Capacity(own=Own(ready=2, reachable=0))), True),
+        (replace(SEEN, capacity=Capacity(own=Own(ready=2, reachable=2))), False),
+    ],
+)
+def test_what_routes_is_read_anew_while_it_is_waited_for_as_it_may_not_be_watched(
+    seen: Observation, *, waits: bool
+) -> None:
+    assert module._waits_unseen(seen, Decision("WeightNotEffective", "waits", wait=3)) is waits
