@@ -43,7 +43,7 @@ def find_unrest(referee: Referee) -> str:
     if not stable.get("promotedAt"):
         return _find_unrest_of_first(referee, deployment, status)
     if store.find(CONTROLLERREVISIONS, NAMESPACE, names.revision_name(NAME, stable["revision"])) is None:
-        return _find_unrest_of_lost(referee, status, stable["revision"])
+        return _find_unrest_of_lost(referee, deployment, stable)
     left = [obj["metadata"]["name"] for obj in store.list_(DSPYROLLOUTS, NAMESPACE) if not _is_over(obj)]
     if left:
         return f"{left[0]} is neither open nor over"
@@ -52,10 +52,19 @@ def find_unrest(referee: Referee) -> str:
     )
 
 
-def _find_unrest_of_lost(referee: Referee, status: dict[str, Any], revision: str) -> str:
-    """Somebody deleted the only record of stable's pods: they go on, and people are told what to do."""
-    is_told = any(one.get("reason") == "RevisionNotFound" for one in status.get("conditions") or ())
-    is_theirs = names.revision_name(NAME, revision) in referee.people.deleted
+def _find_unrest_of_lost(referee: Referee, deployment: Object, stable: dict[str, Any]) -> str:
+    """Somebody deleted the only record of stable's pods: they go on, and people are told what to do.
+
+    What the spec, or another revision of its workload, still says is written again.
+    """
+    spec = parse_deployment(deployment).spec
+    others = referee.weather.store.list_(CONTROLLERREVISIONS, NAMESPACE)
+    known = {workload_hash(spec, str(spec.image), ""), *(str(one["data"]["workload"]) for one in others)}
+    if any(revision_hash(workload, stable["sha256"]) == stable["revision"] for workload in known):
+        return "the record of stable is gone, and could be written again"
+    conditions = (deployment.get("status") or {}).get("conditions") or ()
+    is_told = any(one.get("reason") == "RevisionNotFound" for one in conditions)
+    is_theirs = names.revision_name(NAME, stable["revision"]) in referee.people.deleted
     return "" if is_told and is_theirs else "nothing says what stable is"
 
 
