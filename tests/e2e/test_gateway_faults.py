@@ -48,6 +48,7 @@ SLOW = build_strategy(
 for strategy in (STRATEGY, SLOW):
     strategy["canary"]["readyDeadline"] = "30s"
 LATE = 1  # seconds that an answer may take
+GRACE = 30.0  # of a pod, as Kubernetes has it
 LAG = 2  # seconds that the data plane may be behind; the operator gives it 5
 
 
@@ -59,12 +60,13 @@ def gateway(world: World) -> Gateway:
 def find_failed(world: World, start: float, end: float) -> tuple[int, dict[int, int]]:
     """Requests that failed because of what happened in a stretch of time, and all others by second since its start.
 
-    What is on its way when a data plane dies was sent a moment before.
+    What is on its way when a data plane dies was sent a moment before; and the network of a pod that was killed without a
+    farewell is taken away up to its grace period later.
     """
     buckets = {
         int(second): int(counts.get("failed", 0)) for second, counts in world.traffic.get_stats(0)["buckets"]
     }
-    inside = {second for second in buckets if start - LATE - 1 <= second <= end}
+    inside = {second for second in buckets if start - LATE - 1 <= second <= end + GRACE}
     others = {
         second - int(start): failed for second, failed in buckets.items() if failed and second not in inside
     }
