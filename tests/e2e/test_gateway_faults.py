@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from tests.e2e.harness.views import Rollout
     from tests.e2e.harness.world import World
 
+pytestmark = pytest.mark.alone
+
 HOST = "gateway-faults.example"
 QUICK = {"minDuration": "8s", "minSamples": 30}
 STRATEGY = build_strategy(
@@ -60,8 +62,8 @@ def gateway(world: World) -> Gateway:
 def find_failed(world: World, start: float, end: float) -> tuple[int, dict[int, int]]:
     """Requests that failed because of what happened in a stretch of time, and all others by second since its start.
 
-    What is on its way when a data plane dies was sent a moment before; and the network of a pod that was killed without a
-    farewell is taken away up to its grace period later.
+    What is on its way when a data plane dies was sent a moment before; and the network of a pod that was killed without
+    a farewell is taken away up to its grace period later.
     """
     buckets = {
         int(second): int(counts.get("failed", 0)) for second, counts in world.traffic.get_stats(0)["buckets"]
