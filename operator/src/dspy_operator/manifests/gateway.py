@@ -56,11 +56,8 @@ def build_route(owner: Owner, parents: Parents, weights: Weights, annotations: M
 def read_weights(route: Mapping[str, Any] | None, owner: Owner) -> tuple[int, int] | None:
     """What a live route gives stable and canary; None if there is none or it is not one that we wrote."""
     rules = ((route or {}).get("spec") or {}).get("rules") or []
-    shares = (
-        {str(ref.get("name")): ref.get("weight", 1) for ref in (rules[-1].get("backendRefs") or []) if rules}
-        if rules
-        else {}
-    )
+    refs = (rules[-1].get("backendRefs") or []) if rules else []
+    shares = {str(ref.get("name")): ref.get("weight", 1) for ref in refs}
     found = [shares.get(name(owner.name)) for name in (names.stable_service_name, names.canary_service_name)]
     return (found[0], found[1]) if isinstance(found[0], int) and isinstance(found[1], int) else None
 

@@ -37,8 +37,7 @@ def get_stable_size(replicas: int, routing: Routing, weight: int) -> int:
     """
     if routing.router is Router.GATEWAY or replicas == 0 or weight in {0, FULL}:
         return replicas
-    canary = get_canary_size(replicas, routing, weight)
-    left = max(1, replicas - canary)
+    canary, left = _divide(replicas, routing, weight)
     if routing.approximation is Approximation.ALLOW:
         return left
     return max(left, _get_least_stable(canary, weight))
@@ -70,14 +69,13 @@ def describe_unreachable(replicas: int, weights: Iterable[int], routing: Routing
     if routing.router is Router.GATEWAY or routing.approximation is Approximation.ALLOW or replicas == 0:
         return ""
     for weight in (weight for weight in weights if weight < FULL):
-        canary = get_canary_size(replicas, routing, weight)
-        stable = max(1, replicas - canary)
-        if canary / (canary + stable) * FULL > NEAR * weight:
-            return _describe(replicas, routing, weight, canary, stable)
+        if not _is_near(replicas, routing, weight):
+            return _describe(replicas, routing, weight)
     return ""
 
 
-def _describe(replicas: int, routing: Routing, weight: int, canary: int, stable: int) -> str:
+def _describe(replicas: int, routing: Routing, weight: int) -> str:
+    canary, stable = _divide(replicas, routing, weight)
     given = round(canary / (canary + stable) * FULL)
     enough = next((n for n in range(replicas, MOST_REPLICAS + 1) if _is_near(n, routing, weight)), None)
     more = f"spec.replicas to {enough} or more, " if enough else ""
@@ -89,9 +87,14 @@ def _describe(replicas: int, routing: Routing, weight: int, canary: int, stable:
 
 
 def _is_near(replicas: int, routing: Routing, weight: int) -> bool:
-    canary = get_canary_size(replicas, routing, weight)
-    stable = max(1, replicas - canary)
+    canary, stable = _divide(replicas, routing, weight)
     return canary / (canary + stable) * FULL <= NEAR * weight
+
+
+def _divide(replicas: int, routing: Routing, weight: int) -> tuple[int, int]:
+    """Pods of canary and stable where their numbers are the split; stable keeps one."""
+    canary = get_canary_size(replicas, routing, weight)
+    return canary, max(1, replicas - canary)
 
 
 def _get_least_stable(canary: int, weight: int) -> int:
