@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.e2e.harness.own_pods import allow_pods, count_pods
 from tests.e2e.harness.specs import ERRORS, NAME, build_strategy, with_environment, with_strategy
-from tests.e2e.harness.waiting import wait_for, watch_for
+from tests.e2e.harness.waiting import watch_for
 
 if TYPE_CHECKING:
     from tests.e2e.harness.api import Object
@@ -14,23 +15,6 @@ if TYPE_CHECKING:
     from tests.e2e.harness.world import World
 
 # Each story goes on where the one before it ended.
-
-
-def allow_pods(world: World, count: int) -> None:
-    """Let the namespace have so many pods, those of the surroundings included."""
-    metadata = {"name": "pods", "namespace": world.namespace}
-    quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": metadata}
-    world.api.apply(quota | {"spec": {"hard": {"pods": str(count)}}})
-
-    def is_counted() -> bool:
-        status = world.api.get("ResourceQuota", world.namespace, "pods").get("status", {})
-        return bool(status.get("hard") == {"pods": str(count)} and "used" in status)
-
-    wait_for("the quota in force", is_counted, 30)
-
-
-def count_pods(world: World) -> int:
-    return len(world.api.list_("Pod", world.namespace))
 
 
 def build_update(obj: Object) -> Object:
