@@ -123,19 +123,17 @@ def _list_needed(snapshot: Snapshot, pod: str, split: Split) -> list[str]:
 def find_waiting(snapshot: Snapshot, program: Program) -> str:
     """What the first pod of a program that is not ready waits for, in the words of kubelet or scheduler; or empty."""
     for pod in sorted(list_pods(snapshot, program), key=lambda pod: str(pod["metadata"]["name"])):
-        waiting = pod["status"].get("waiting") or _find_unscheduled(pod)
+        waiting = pod["status"].get("waiting") or _find_unmet(pod)
         if waiting and not is_ready(pod):
             told = str(waiting.get("message") or "")[:_LONGEST]
             return f"pod {pod['metadata']['name']}: {waiting.get('reason')}" + (told and f": {told}")
     return ""
 
 
-def _find_unscheduled(pod: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """No node takes it."""
-    conditions = pod["status"].get("conditions") or ()
-    return next(
-        (c for c in conditions if c.get("type") == "PodScheduled" and c.get("status") == "False"), None
-    )
+def _find_unmet(pod: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """No node takes it; or its containers run, and a readiness probe of theirs fails."""
+    unmet = {c.get("type"): c for c in pod["status"].get("conditions") or () if c.get("status") == "False"}
+    return unmet.get("PodScheduled") or unmet.get("ContainersReady")
 
 
 def build_load(

@@ -207,6 +207,17 @@ def test_a_pod_that_no_node_takes_is_told_in_the_schedulers_words() -> None:
     assert find_waiting(build_snapshot(pods=PODS), STABLE) == ""
 
 
+def test_a_pod_that_runs_unready_is_told_in_the_kubelets_words() -> None:
+    pod = build_pod("sick", ready=False)
+    unready = "containers with unready status: [server]"
+    pod["status"]["conditions"] += [
+        {"type": "PodScheduled", "status": "True"},
+        {"type": "ContainersReady", "status": "False", "reason": "ContainersNotReady", "message": unready},
+    ]
+    told = find_waiting(build_snapshot(pods=(build_pod("one"), pod)), STABLE)
+    assert told == f"pod sick: ContainersNotReady: {unready}"
+
+
 def test_ready_pods_are_those_of_the_workload() -> None:
     pods = (*PODS, build_pod("old", workload="w0"), build_pod("sick", ready=False))
     assert list_ready_pods(build_snapshot(pods=pods), STABLE) == READY
