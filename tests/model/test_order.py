@@ -10,7 +10,8 @@ from dspy_operator.kube.resources import CONFIGMAPS, DSPYROLLOUTS
 from dspy_operator.manifests.owner import Owner
 from dspy_operator.reconcile.execute import Executor
 from dspy_operator.reconcile.memory import Given, Memory
-from dspy_operator.reconcile.reconciler import Parts, Reconciler, Timing
+from dspy_operator.reconcile.parts import Parts, Timing
+from dspy_operator.reconcile.reconciler import Reconciler
 from dspy_operator.reconcile.record import Recorder
 from dspy_operator.reconcile.snapshot import Snapshot
 from dspy_operator.rollout.actions import Decision, Restamp

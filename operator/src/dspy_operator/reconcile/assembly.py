@@ -9,8 +9,9 @@ from dspy_operator.metrics.reader import PrometheusReader
 from dspy_operator.reconcile.clock import ServerClock
 from dspy_operator.reconcile.digests import Digests
 from dspy_operator.reconcile.execute import Executor
+from dspy_operator.reconcile.parts import Leads, Parts, Timing
 from dspy_operator.reconcile.programs import Programs
-from dspy_operator.reconcile.reconciler import Leads, Parts, Reconciler, Timing
+from dspy_operator.reconcile.reconciler import Reconciler
 from dspy_operator.reconcile.record import Recorder
 from dspy_operator.reconcile.reporting import RecordsEvents, Reporter
 from dspy_operator.reconcile.sampler import Sampler

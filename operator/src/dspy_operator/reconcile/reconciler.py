@@ -5,24 +5,17 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Coroutine
 
 from dspy_operator.errors import Conflict, LostAnswer, OperatorError, Permanent, Transient
-from dspy_operator.metrics.readings import IdleReading, Reading
+from dspy_operator.metrics.readings import Reading
 from dspy_operator.reconcile import looks
-from dspy_operator.reconcile.clock import ServerClock
-from dspy_operator.reconcile.execute import Executor
 from dspy_operator.reconcile.memory import Given, Memory, Version, get_version
 from dspy_operator.reconcile.observe import build_observation
-from dspy_operator.reconcile.programs import ReadsHistory
-from dspy_operator.reconcile.record import Recorder
-from dspy_operator.reconcile.reporting import Reporter
-from dspy_operator.reconcile.sampler import Sampler
+from dspy_operator.reconcile.parts import Parts, Timing
 from dspy_operator.reconcile.scraping import build_telemetry
-from dspy_operator.reconcile.snapshot import Reader, Snapshot, list_objects
-from dspy_operator.reconcile.worklist import Key, Worklist
+from dspy_operator.reconcile.snapshot import Snapshot, list_objects
+from dspy_operator.reconcile.worklist import Key
 from dspy_operator.rollout.actions import Decision
 from dspy_operator.rollout.analysis import Analysis
 from dspy_operator.rollout.decide import decide
@@ -37,59 +30,6 @@ CHAIN: int = 40
 CALM_DOWN: float = 5.0
 PATIENT: float = 60.0
 """Seconds after which a table that no pod confirms is looked for less often."""
-
-
-class ReadsPrometheus(ReadsHistory, Protocol):
-    """The port to Prometheus beside the sampler's."""
-
-    async def read_generations(self) -> IdleReading | Unmeasured:
-        """Which pods Prometheus sees, of all programs."""
-
-    async def read_p95(self) -> Mapping[Key, Mapping[str, float]]:
-        """Per program and revision, seconds."""
-
-
-class Leads(Protocol):
-    """The port to the Lease: whether this process may write, and under which epoch."""
-
-    @property
-    def epoch(self) -> int:
-        """Raised at every take-over and after every lost answer."""
-
-    def is_valid(self) -> bool:
-        """Whether the Lease is ours for certain."""
-
-    async def raise_epoch(self) -> None:
-        """Make every write that is still on its way fail."""
-
-
-@dataclass(frozen=True)
-class Timing:
-    """Seconds."""
-
-    checkpoint: float = 60.0
-    confirm: float = 1.0
-    resync: float = 600.0
-    open_resync: float = 30.0
-    stale_after: float = 30.0
-    tick: float = 10.0
-    idle: float = 60.0
-
-
-@dataclass(frozen=True)
-class Parts:
-    """What a reconciler is made of."""
-
-    reader: Reader
-    prometheus: ReadsPrometheus
-    sampler: Sampler
-    recorder: Recorder
-    executor: Executor
-    reporter: Reporter
-    worklist: Worklist
-    clock: ServerClock
-    leads: Leads
-    server_time: Callable[[], float]
 
 
 class Reconciler:

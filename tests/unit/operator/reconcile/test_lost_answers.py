@@ -6,7 +6,8 @@ from typing import Any
 
 from dspy_operator.errors import LostAnswer, Transient
 from dspy_operator.reconcile.clock import ServerClock
-from dspy_operator.reconcile.reconciler import Parts, Reconciler, Timing
+from dspy_operator.reconcile.parts import Parts, Timing
+from dspy_operator.reconcile.reconciler import Reconciler
 from dspy_operator.reconcile.reporting import Reporter
 from dspy_operator.reconcile.worklist import Key, Worklist
 from dspy_operator.telemetry import Telemetry

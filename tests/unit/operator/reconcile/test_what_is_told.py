@@ -9,13 +9,14 @@ from tests.unit.operator.reconcile.objects import build_given, build_snapshot
 
 from dspy_operator.reconcile import reconciler as module
 from dspy_operator.reconcile.memory import Memory
-from dspy_operator.reconcile.reconciler import Reconciler, Timing
+from dspy_operator.reconcile.parts import Timing
+from dspy_operator.reconcile.reconciler import Reconciler
 from dspy_operator.rollout.actions import Decision, Restamp
 from dspy_operator.rollout.capacity import Capacity, Own
 from dspy_operator.rollout.model import Confirmation, Observation
 
 if TYPE_CHECKING:
-    from dspy_operator.reconcile.reconciler import Parts
+    from dspy_operator.reconcile.parts import Parts
 
 SEEN = Observation(now=0.0, epoch=1, name="triage")
 
