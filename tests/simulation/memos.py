@@ -10,7 +10,7 @@ from typing import Any
 from unittest.mock import patch
 
 from dspy_operator.kube import client
-from dspy_operator.reconcile import children, history, observe, snapshot
+from dspy_operator.reconcile import children, history, observe, routing, snapshot
 from dspy_operator.traffic import gateway_api, process
 
 
@@ -97,11 +97,11 @@ PURE: tuple[tuple[ModuleType, str, Callable[..., Hashable]], ...] = (
     (snapshot, "parse_revision", _get_version),
     (snapshot, "is_owned", _get_child),
     (observe, "parse_rollout", _get_version),
-    (observe, "read_table", _get_table),
     (observe, "read_deployment_record", _get_ids),
     (observe, "build_revision_record", _get_spec),
     (observe, "list_unsupported", _get_ids),
     (observe, "_build_rollout", _get_ids),
+    (routing, "read_table", _get_table),
     (history, "parse_rollout", _get_version),
     (history, "is_as_asked", _get_ids),
     (history, "_find_past", _get_ids),

@@ -8,6 +8,7 @@ from dspy_operator.api.rollout import DSPyRollout
 from dspy_operator.metrics.looks import LookPlan, find_source, list_les, take_bases, take_look
 from dspy_operator.metrics.readings import Interest, Reading
 from dspy_operator.reconcile.memory import Memory
+from dspy_operator.reconcile.routing import RoutingState
 from dspy_operator.reconcile.snapshot import Snapshot
 from dspy_operator.rollout.analysis import Analysis
 from dspy_operator.rollout.judging import MetricType, Verdict
@@ -39,13 +40,12 @@ def build_judging(
     memory: Memory,
     reading: Reading | Unmeasured | None,
     rollout: Rollout | None,
-    table: Table | None,
-    ready: frozenset[str],
+    state: RoutingState,
 ) -> Judging:
     """The test before this pass, and the look to judge."""
     if rollout is None:
         return Judging()
-    analysis = memory.analysis or rollout.record.analysis
+    analysis, table = memory.analysis or rollout.record.analysis, state.table
     known = Judging(analysis, last=_find_last(memory, rollout))
     if not is_judged(rollout) or analysis is None or table is None or reading is None:
         return known
@@ -55,6 +55,7 @@ def build_judging(
         return known
     key = (snapshot.owner.namespace, snapshot.owner.name)
     plan = build_look_plan(rollout, analysis, table, reading, key, memory)
+    ready = state.ready if table.intact else frozenset()
     look, memory.following = take_look(memory.bases, reading, key, plan, ready)
     return replace(known, look=look)
 

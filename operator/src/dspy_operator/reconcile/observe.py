@@ -17,9 +17,9 @@ from dspy_operator.api.unsupported import list_unsupported
 from dspy_operator.errors import InvalidSpec
 from dspy_operator.manifests.revisions import RevisionRecord
 from dspy_operator.reconcile import children, gates, history, looks, pods, routing
-from dspy_operator.reconcile.children import Wanted
 from dspy_operator.reconcile.commands import list_orders
 from dspy_operator.reconcile.memory import Given, Memory
+from dspy_operator.reconcile.routing import RoutingState
 from dspy_operator.reconcile.snapshot import Snapshot
 from dspy_operator.rollout.analysis import Analysis
 from dspy_operator.rollout.capacity import ArtifactState, Capacity, Own
@@ -29,15 +29,12 @@ from dspy_operator.rollout.model import (
     Program,
     Refusal,
     Rollout,
-    Table,
     Target,
 )
 from dspy_operator.rollout.plan import build_plan, build_routing
 from dspy_operator.rollout.records import read_deployment_record, read_program, read_rollout_record
 from dspy_operator.rollout.revision import revision_hash, workload_hash
 from dspy_operator.rollout.sizing import describe_unreachable
-from dspy_operator.traffic.table import read_table
-from dspy_operator.traffic.view import Router, View
 
 MISSING_FOR = 120.0
 """Seconds for which a missing artifact is waited for without complaint: Argo CD applies resources together."""
@@ -52,17 +49,9 @@ def build_observation(snapshot: Snapshot, memory: Memory, given: Given) -> Obser
     memory.forget_attempt(rollout.uid if rollout else "")
     past = history.build_history(snapshot, record, given.now)
     revisions = {revision: get_program(kept) for revision, kept in snapshot.revisions.items()}
-    table = read_table(snapshot.routes, snapshot.owner, None if rollout else children.get_headers(snapshot))
     stable = _find_stable(record, revisions)
     target = _build_target(snapshot, memory, given, past.previous)
-    split = table.split if table else None
-    view = routing.build_view(snapshot, memory, rollout, split, given.now)
-    router = routing.choose_router(snapshot, rollout)
-    ready = pods.list_using_pods(snapshot, split, stable)
-    obstacle = routing.find_obstacle(router, view, split) if split else None
-    confirmation = pods.build_confirmation(snapshot, memory, given, table, ready, obstacle)
-    if table and router.list_writes(view, table.split, {}):
-        table = replace(table, intact=False)
+    state = routing.build_state(snapshot, memory, given, rollout, stable)
     return Observation(
         now=given.now,
         epoch=given.epoch,
@@ -80,23 +69,12 @@ def build_observation(snapshot: Snapshot, memory: Memory, given: Given) -> Obser
         attempts=past.attempts,
         previous=past.previous,
         stock=history.build_stock(snapshot),
-        table=table,
-        confirmation=confirmation,
-        capacity=_build_capacity(
-            snapshot,
-            memory,
-            given,
-            stable,
-            rollout,
-            target,
-            routing.build_wanted(snapshot, view, rollout, stable, split),
-            _build_own(snapshot, memory, router, view, rollout, table),
-        ),
+        table=state.table,
+        confirmation=state.confirmation,
+        capacity=_build_capacity(snapshot, memory, given, stable, rollout, target, state),
         gate=gates.observe_gate(snapshot, record, rollout, _find_program(target)),
         orders=list_orders(snapshot.annotations, record, rollout),
-        judging=looks.build_judging(
-            snapshot, memory, given.reading, rollout, table, ready if table and table.intact else frozenset()
-        ),
+        judging=looks.build_judging(snapshot, memory, given.reading, rollout, state),
         checkpoint_due=rollout is not None and given.now - memory.checkpoint_at >= given.checkpoint_interval,
         p95=memory.p95,
         prometheus_now=given.prometheus_now,
@@ -312,19 +290,13 @@ def _get_artifact_state(snapshot: Snapshot, program: Program) -> tuple[ArtifactS
     return ArtifactState.MISMATCH, message
 
 
-def _build_own(
-    snapshot: Snapshot,
-    memory: Memory,
-    router: Router,
-    view: View,
-    rollout: Rollout | None,
-    table: Table | None,
-) -> Own:
+def _build_own(snapshot: Snapshot, memory: Memory, rollout: Rollout | None, state: RoutingState) -> Own:
     """The pods of a canary that has its own; none can be reached before the table names it."""
     if rollout is None or not rollout.has_own_pods:
         return Own()
-    named = table is not None and table.split.canary is not None and table.split.canary.program == rollout.to
-    reachable, message = router.count_reachable(view, table.split) if table and named else (0, "")
+    split = state.split
+    named = split is not None and split.canary is not None and split.canary.program == rollout.to
+    reachable, message = state.router.count_reachable(state.view, split) if split and named else (0, "")
     ready = len(pods.list_ready_pods(snapshot, rollout.to))
     memory.is_coming_up = children.get_replicas(snapshot) == 0 or (memory.is_coming_up and not ready)
     return Own(
@@ -343,9 +315,10 @@ def _build_capacity(
     stable: Program | None,
     rollout: Rollout | None,
     target: Target | Refusal,
-    wanted: Wanted,
-    own: Own,
+    state: RoutingState,
 ) -> Capacity:
+    wanted = routing.build_wanted(snapshot, state.view, rollout, stable, state.split)
+    own = _build_own(snapshot, memory, rollout, state)
     archived = frozenset(children.list_archived(snapshot))
     ready, replicas = len(pods.list_ready_pods(snapshot, stable)), children.get_replicas(snapshot)
     offered = {snapshot.artifact.digest} if snapshot.artifact.digest else set()

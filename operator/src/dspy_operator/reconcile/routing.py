@@ -1,24 +1,57 @@
-"""Which router moves this resource's traffic now, and the view that it goes by: both from one reading."""
+"""Which router moves this resource's traffic now, by which view, and how far it has come: all from one reading."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from dspy_operator.api.choices import Router as RouterKind
 from dspy_operator.manifests.gateway import Parents, read_parents
-from dspy_operator.reconcile import children
+from dspy_operator.reconcile import children, pods
 from dspy_operator.reconcile.children import Wanted
-from dspy_operator.reconcile.memory import Memory
+from dspy_operator.reconcile.memory import Given, Memory
 from dspy_operator.reconcile.snapshot import Snapshot
-from dspy_operator.rollout.model import Program, Rollout, Share, Split
+from dspy_operator.rollout.model import Confirmation, Program, Rollout, Share, Split, Table
 from dspy_operator.rollout.sizing import find_sizes
 from dspy_operator.traffic.gateway_api import GatewayRouter
 from dspy_operator.traffic.process import ProcessRouter
 from dspy_operator.traffic.replicas import ReplicasRouter
+from dspy_operator.traffic.table import read_table
 from dspy_operator.traffic.view import Obstacle, Router, View, has_own_pods
 
 PATIENCE = 10.0
 """Seconds for which the same obstacle is taken for a change on its way: Services and gateways follow within a few."""
 
 GATEWAY, PROCESS, REPLICAS = GatewayRouter(), ProcessRouter(), ReplicasRouter()
+
+
+@dataclass(frozen=True)
+class RoutingState:
+    """Where traffic goes, and how far the table has come. `ready`: names of the ready pods that answer users."""
+
+    table: Table | None
+    view: View
+    router: Router
+    ready: frozenset[str]
+    confirmation: Confirmation
+
+    @property
+    def split(self) -> Split | None:
+        """What the table says."""
+        return self.table.split if self.table else None
+
+
+def build_state(
+    snapshot: Snapshot, memory: Memory, given: Given, rollout: Rollout | None, stable: Program | None
+) -> RoutingState:
+    """What is known of routing; the table is not intact either while what routes by it is to be written."""
+    table = read_table(snapshot.routes, snapshot.owner, None if rollout else children.get_headers(snapshot))
+    split = table.split if table else None
+    view = build_view(snapshot, memory, rollout, split, given.now)
+    router = choose_router(snapshot, rollout)
+    ready = pods.list_using_pods(snapshot, split, stable)
+    obstacle = find_obstacle(router, view, split) if split else None
+    confirmation = pods.build_confirmation(snapshot, memory, given, table, ready, obstacle)
+    if table and router.list_writes(view, table.split, {}):
+        table = replace(table, intact=False)
+    return RoutingState(table, view, router, ready, confirmation)
 
 
 def choose_router(snapshot: Snapshot, rollout: Rollout | None) -> Router:
@@ -76,14 +109,14 @@ def build_wanted(
         return Wanted()
     sizes = view.sizes or {stable.workload: children.get_replicas(snapshot)}
     programs = {program.workload: program for program in _list_programs(rollout, stable)}
-    pods = tuple(
+    deployments = tuple(
         (replace(snapshot.revisions[program.revision], workload=workload), sizes[workload])
         for workload, program in programs.items()
         if workload in sizes and program.revision in snapshot.revisions
     )
     router = choose_router(snapshot, rollout)
     shown = split or Split(Share(stable, 0, 100))
-    return Wanted(pods, tuple(router.list_services(view, shown)), has_route=router is GATEWAY)
+    return Wanted(deployments, tuple(router.list_services(view, shown)), has_route=router is GATEWAY)
 
 
 def _list_programs(rollout: Rollout | None, stable: Program) -> list[Program]:
