@@ -34,6 +34,7 @@ from dspy_operator.rollout.model import (
     Target,
     Unmeasured,
 )
+from dspy_operator.rollout.world import pick_stable
 from dspy_operator.traffic.view import Obstacle
 
 WINDOW = 1
@@ -298,10 +299,7 @@ def find_obstacle(cluster: Cluster, rollout: Rollout | None) -> Obstacle | None:
 
 def find_stable(cluster: Cluster) -> Program | None:
     """Stable by its ControllerRevision, in the pods that it lives in."""
-    stable = cluster.record.stable
-    if stable is None or stable.revision not in cluster.revisions:
-        return None
-    return build_program(stable.revision, stable.workload)
+    return pick_stable(cluster.record, map(build_program, cluster.revisions))
 
 
 def _read_table(cluster: Cluster, rollout: Rollout | None) -> Table | None:

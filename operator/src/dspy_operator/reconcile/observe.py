@@ -3,7 +3,7 @@
 Pure but for the memory that it is handed; `snapshot.py` reads the API server, `sampler.py` reads Prometheus.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 
@@ -35,6 +35,7 @@ from dspy_operator.rollout.plan import build_plan, build_routing
 from dspy_operator.rollout.records import read_deployment_record, read_program, read_rollout_record
 from dspy_operator.rollout.revision import revision_hash, workload_hash
 from dspy_operator.rollout.sizing import describe_unreachable
+from dspy_operator.rollout.world import pick_stable
 
 MISSING_FOR = 120.0
 """Seconds for which a missing artifact is waited for without complaint: Argo CD applies resources together."""
@@ -49,7 +50,7 @@ def build_observation(snapshot: Snapshot, memory: Memory, given: Given) -> Obser
     memory.forget_attempt(rollout.uid if rollout else "")
     past = history.build_history(snapshot, record, given.now)
     revisions = {revision: get_program(kept) for revision, kept in snapshot.revisions.items()}
-    stable = _find_stable(record, revisions)
+    stable = pick_stable(record, revisions.values())
     target = _build_target(snapshot, memory, given, past.previous)
     state = routing.build_state(snapshot, memory, given, rollout, stable)
     return Observation(
@@ -78,16 +79,6 @@ def build_observation(snapshot: Snapshot, memory: Memory, given: Given) -> Obser
         checkpoint_due=rollout is not None and given.now - memory.checkpoint_at >= given.checkpoint_interval,
         p95=memory.p95,
         prometheus_now=given.prometheus_now,
-    )
-
-
-def _find_stable(record: DeploymentRecord, revisions: Mapping[str, Program]) -> Program | None:
-    """Stable by its ControllerRevision, in the pods that it lives in."""
-    found = revisions.get(record.stable.revision) if record.stable else None
-    return (
-        replace(found, workload=record.stable.workload)
-        if found and record.stable and record.stable.workload
-        else found
     )
 
 

@@ -3,6 +3,7 @@
 They hold in every phase: whoever finds a record finishes its work, whoever deletes an object by hand gets it back.
 """
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 from dspy_operator.api.names import SLOTS
@@ -18,7 +19,7 @@ from dspy_operator.rollout.actions import (
     SetSplit,
 )
 from dspy_operator.rollout.capacity import LoadState
-from dspy_operator.rollout.model import Observation, Phase, Program, Share, Split
+from dspy_operator.rollout.model import DeploymentRecord, Observation, Phase, Program, Share, Split
 from dspy_operator.rollout.sizing import get_canary_size, get_next_weight
 
 REFRESH_WAIT = 3.0
@@ -35,13 +36,18 @@ def get_measured_now(seen: Observation) -> float:
 
 def find_stable(seen: Observation) -> Program | None:
     """What the stable revision is and where it lives: its records say it, without them the attempt or the table."""
-    stable = seen.record.stable
-    if stable is None:
-        return None
-    known = [seen.revisions.get(stable.revision)]
+    known = [*seen.revisions.values()]
     known += [seen.rollout.origin] if seen.rollout else []
     known += [share.program for share in seen.table.split.shares] if seen.table else []
-    found = next((program for program in known if program and program.revision == stable.revision), None)
+    return pick_stable(seen.record, known)
+
+
+def pick_stable(record: DeploymentRecord, programs: Iterable[Program]) -> Program | None:
+    """The first of the programs that is the stable revision, in the pods that it lives in."""
+    stable = record.stable
+    if stable is None:
+        return None
+    found = next((program for program in programs if program.revision == stable.revision), None)
     return replace(found, workload=stable.workload) if found and stable.workload else found
 
 

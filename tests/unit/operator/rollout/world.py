@@ -62,6 +62,7 @@ from dspy_operator.rollout.model import (
     Unmeasured,
 )
 from dspy_operator.rollout.sizing import find_sizes
+from dspy_operator.rollout.world import pick_stable
 
 DAWN = 1_800_000_000.0
 """When every story begins, seconds since 1970."""
@@ -311,11 +312,7 @@ class World:
         return self.ready if program.workload in self.served else 0
 
     def _find_stable(self) -> Program | None:
-        stable = self.deployment.stable
-        program = self.revisions.get(stable.revision) if stable else None
-        return (
-            replace(program, workload=stable.workload) if program and stable and stable.workload else program
-        )
+        return pick_stable(self.deployment, self.revisions.values())
 
     def _find_sizes(self, rollout: Rollout | None) -> dict[str, int]:
         """What each Deployment of an attempt with own pods should have; without one there is nothing to say."""
