@@ -156,18 +156,8 @@ def _list_effects(  # noqa: C901, PLR0911, PLR0912  one arm for each action
             return [_keep("V", program.revision, comes=True)]
         case Archive(program):
             return [_keep("copy", program.revision, comes=True)]
-        case CreateRollout(to, origin, number, fast):
-            name = f"{to.revision}-{number}"
-            attempt = Attempt(
-                name,
-                "",
-                origin.revision,
-                to.revision,
-                fast,
-                origin_pods=origin.workload,
-                pods=to.workload,
-            )
-            return [Write(f"R {name}", bound=False, change=CreateR(attempt))]
+        case CreateRollout():
+            return [_create_attempt(action)]
         case DeleteRollout(name):
             return [_delete_attempt(cluster, name)]
         case FillSlot(slot, program):
@@ -253,6 +243,14 @@ def _list_pruned(action: Prune, cluster: Cluster) -> list[Write]:
 
 def _keep(kind: str, letter: str, *, comes: bool) -> Write:
     return Write(f"{kind} {letter}", bound=not comes, change=ChangeKept(kind, letter, comes))
+
+
+def _create_attempt(action: CreateRollout) -> Write:
+    to, origin, name = action.to, action.origin, f"{action.to.revision}-{action.attempt}"
+    attempt = Attempt(
+        name, "", origin.revision, to.revision, action.fast, origin_pods=origin.workload, pods=to.workload
+    )
+    return Write(f"R {name}", bound=False, change=CreateR(attempt))
 
 
 def _delete_attempt(cluster: Cluster, name: str) -> Write:

@@ -100,13 +100,8 @@ async def _live(plan: Plan, loop: VirtualLoop) -> Outcome:
     weather = Weather(plan, loop)
     outcome = Outcome()
     scores = {get_digest(letter): score for letter, score in plan.scores}
-    kubelet = Kubelet(
-        weather,
-        Hand(weather.store, "kubelet"),
-        scores,
-        {get_digest(letter) for letter in plan.unfit},
-        plan.rate,
-    )
+    unfit = {get_digest(letter) for letter in plan.unfit}
+    kubelet = Kubelet(weather, Hand(weather.store, "kubelet"), scores, unfit, plan.rate)
     controllers = Controllers(weather, Hand(weather.store, "controllers"))
     people = People(weather, Hand(weather.store, "people"))
     prometheus = SimPrometheus(weather, kubelet, NAMESPACE)
