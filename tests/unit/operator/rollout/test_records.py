@@ -6,9 +6,10 @@ from typing import Any, cast
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.unit.operator.rollout.judging import REFERENCE
 from tests.unit.operator.rollout.plans import build_plan
 from tests.unit.operator.rollout.telling import Teller
-from tests.unit.operator.rollout.world import DAWN, REFERENCE
+from tests.unit.operator.rollout.world import DAWN
 
 from dspy_operator.api.names import Command
 from dspy_operator.api.rollout import DSPyRollout, RolloutStatus

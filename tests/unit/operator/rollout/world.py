@@ -5,8 +5,9 @@ then the action. Times are seconds since the story began.
 """
 
 from dataclasses import dataclass, field, replace
-from typing import assert_never
 
+from tests.unit.operator.rollout.effects import act
+from tests.unit.operator.rollout.judging import build_judging, prepare_test
 from tests.unit.operator.rollout.past import (
     build_stock,
     count_attempts,
@@ -15,51 +16,30 @@ from tests.unit.operator.rollout.past import (
     list_strays,
     list_unbegun,
 )
-from tests.unit.operator.rollout.plans import INTERVAL, build_plan, build_program
+from tests.unit.operator.rollout.plans import build_plan, build_program
 from tests.unit.operator.rollout.runs import Runs
 
-from dspy_operator.api.names import Command, program_name
+from dspy_operator.api.names import Command
 from dspy_operator.api.reasons import Reason
 from dspy_operator.reconcile.commands import list_orders
-from dspy_operator.rollout.actions import (
-    Action,
-    Archive,
-    CreateRevision,
-    CreateRollout,
-    Decision,
-    DeleteRollout,
-    FillSlot,
-    Prune,
-    RefreshPods,
-    RemoveGate,
-    RemoveWorkload,
-    RepairChildren,
-    Restamp,
-    RunGate,
-    SetSplit,
-)
+from dspy_operator.rollout.actions import Decision
 from dspy_operator.rollout.analysis import Analysis
 from dspy_operator.rollout.capacity import ArtifactState, Capacity, Load, LoadState, Own
 from dspy_operator.rollout.clock import format_exact
 from dspy_operator.rollout.decide import decide
-from dspy_operator.rollout.judging import Counts, Look, Reference
-from dspy_operator.rollout.look import JUDGED
 from dspy_operator.rollout.model import (
     Confirmation,
     DeploymentRecord,
-    Judging,
     Observation,
     Phase,
     Plan,
     Program,
     Refusal,
     Rollout,
-    RolloutRecord,
     Split,
     Stock,
     Table,
     Target,
-    Unmeasured,
 )
 from dspy_operator.rollout.sizing import find_sizes
 from dspy_operator.rollout.world import pick_stable
@@ -68,7 +48,6 @@ DAWN = 1_800_000_000.0
 """When every story begins, seconds since 1970."""
 CHECKPOINT = 60.0
 PRESUMED_AFTER = 120.0
-REFERENCE = {"score": Reference(mean=0.8, variance=0.16)}
 
 
 @dataclass
@@ -143,7 +122,7 @@ class World:
         self._record(decision)
         dies = kill and (decision.deployment is not None or decision.rollout is not None)
         if decision.action is not None and not dies:
-            self._act(decision.action)
+            act(self, decision.action)
         if decision.analysis is not None:
             self.test = decision.analysis
         if kill:
@@ -158,7 +137,7 @@ class World:
         if self.deleting:
             return Observation(self.now, self.epoch, "triage", deleting=True)
         rollout = self.find_rollout()
-        self._prepare_test(rollout)
+        prepare_test(self, rollout)
         unbegun, strays = list_unbegun(self), list_strays(self)
         previous = list_previous(self)
         has_history = rollout is None or rollout.record.phase is Phase.PREPARING
@@ -181,11 +160,11 @@ class World:
             previous=previous if has_history else (),
             stock=build_stock(self) if has_history else Stock(),
             table=self.table,
-            confirmation=self._build_confirmation(),
+            confirmation=self.build_confirmation(),
             capacity=self._build_capacity(rollout),
             gate=self.runs.observe(self.now, self.deployment, rollout, self._find_target()),
             orders=list_orders(self.annotations, self.deployment, rollout),
-            judging=self._build_judging(rollout),
+            judging=build_judging(self, rollout),
             checkpoint_due=rollout is not None and self.now - self.checkpoint_at >= CHECKPOINT,
         )
 
@@ -199,72 +178,6 @@ class World:
             self.checkpoint_at = self.now
             if decision.rollout.phase.is_end:
                 self.ended[rollout.name] = self.now
-
-    def _act(self, action: Action) -> None:  # noqa: C901, PLR0912  one arm for each action
-        match action:
-            case CreateRevision(program):
-                told = (self.target, *dict(list_restorable(self)).values())
-                assert program in told, "only the spec, or another of its workload, says what a revision is"
-                self.revisions[program.revision] = program
-            case CreateRollout():
-                self._create_rollout(action)
-            case DeleteRollout(name):
-                del self.rollouts[name]
-            case Archive(program):
-                self.archived.add(program.sha256)
-            case FillSlot(slot, program):
-                assert program.sha256 in self.list_available(), "bytes out of nowhere"
-                self.slots[slot] = program.sha256
-            case SetSplit(split, rollout, number):
-                self.generation += 1 if self.table else 1001
-                self.table = Table(split, self.generation, rollout, number, self.epoch)
-                self.told, self.mounted = (self.generation, self.now), split
-                self.workloads.add(split.stable.program.workload)
-            case RefreshPods():
-                self.told = (self.table.generation if self.table else 0, self.now)
-            case RepairChildren():
-                self.drifted.clear()
-                self.pods = self._find_sizes(self.find_rollout())
-                self.workloads |= self.pods.keys()
-            case RemoveWorkload(workload):
-                self.workloads.remove(workload)
-                self.served.discard(workload)
-                self.pods.pop(workload, None)
-            case Restamp():
-                assert self.table is not None
-                self.table = replace(self.table, epoch=self.epoch)
-            case Prune(rollouts, copies, revisions):
-                for name in rollouts:
-                    del self.rollouts[name]
-                for revision in revisions:
-                    del self.revisions[revision]
-                self.archived = {sha for sha in self.archived if program_name("triage", sha) not in copies}
-            case RunGate() | RemoveGate():
-                self._change_runs(action)
-            case _:
-                assert_never(action)
-
-    def _change_runs(self, action: RunGate | RemoveGate) -> None:
-        if isinstance(action, RemoveGate):
-            del self.runs.jobs[action.job]
-            return
-        assert action.program.sha256 in self.archived, "a Job without a program"
-        self.runs.start(action.program, action.attempt, self.now)
-
-    def _create_rollout(self, action: CreateRollout) -> None:
-        self.uids += 1
-        name = f"{action.to.revision}-{action.attempt}"
-        assert name not in self.rollouts, f"attempt {name} exists"
-        self.rollouts[name] = Rollout(
-            name=name,
-            uid=f"uid-{self.uids}",
-            origin=action.origin,
-            to=action.to,
-            fast=action.fast,
-            plan=self.plan,
-            record=RolloutRecord(),
-            created_at=self.now,
-        )
 
     # --- what there is to see --------------------------------------------------------------------------------
 
@@ -314,7 +227,7 @@ class World:
     def _find_stable(self) -> Program | None:
         return pick_stable(self.deployment, self.revisions.values())
 
-    def _find_sizes(self, rollout: Rollout | None) -> dict[str, int]:
+    def find_sizes(self, rollout: Rollout | None) -> dict[str, int]:
         """What each Deployment of an attempt with own pods should have; without one there is nothing to say."""
         if rollout is None or not rollout.known or not rollout.has_own_pods:
             return {}
@@ -342,7 +255,8 @@ class World:
         told = self.table is None or self.told[0] == self.table.generation
         return self.count_ready() > 0 and told and self.now >= self.told[1] + self.lag
 
-    def _build_confirmation(self) -> Confirmation:
+    def build_confirmation(self) -> Confirmation:
+        """How far the table has reached the pods, as `reconcile/pods.py` would see it."""
         if self.table is None:
             return Confirmation()
         told = self.told[0] == self.table.generation
@@ -392,7 +306,7 @@ class World:
         )
 
     def _list_unsized(self, rollout: Rollout | None) -> set[str]:
-        sizes = self._find_sizes(rollout)
+        sizes = self.find_sizes(rollout)
         return {"Deployment"} if any(self.pods.get(w) != size for w, size in sizes.items()) else set()
 
     def _measure_down(self) -> float:
@@ -401,45 +315,6 @@ class World:
             return 0.0
         self.down_since = self.now if self.down_since is None else self.down_since
         return self.now - self.down_since
-
-    # --- the test --------------------------------------------------------------------------------------------
-
-    def _prepare_test(self, rollout: Rollout | None) -> None:
-        uid = rollout.uid if rollout else ""
-        if uid != self.test_of:
-            self.test, self.test_of = None, uid
-        if rollout is None or rollout.fast or not rollout.known:
-            return
-        self.test = self.test or rollout.record.analysis
-        if self.test is None and self.prometheus and self.has_reference:
-            self.test = Analysis.start(rollout.plan.config, REFERENCE, self.now + self.skew)
-
-    def _build_judging(self, rollout: Rollout | None) -> Judging:
-        test = self.test
-        if rollout is None or test is None or rollout.fast or rollout.record.phase not in JUDGED:
-            return Judging(test if rollout else None)
-        if rollout.record.effective_at is None:
-            return Judging(test)
-        if not self.prometheus:
-            return Judging(test, Unmeasured("PrometheusUnreachable", "Prometheus does not answer"))
-        passed = self.now + self.skew - test.state.clock.last
-        return Judging(test, self._build_look(rollout, passed)) if passed >= INTERVAL else Judging(test)
-
-    def _build_look(self, rollout: Rollout, seconds: float) -> Look:
-        weight = self.table.split.weight / 100 if self.table else 0.0
-        count = self.requests * seconds
-        answers = (count * weight, count * (1 - weight))
-        arms = (
-            self._count_scores(rollout.to, answers[0]),
-            self._count_scores(rollout.origin, answers[1]),
-        )
-        settled, metrics = self._build_confirmation().at is not None, {"score": arms}
-        return Look(self.now + self.skew, settled, metrics, successes=answers, share=weight % 1)
-
-    def _count_scores(self, program: Program, n: float) -> Counts:
-        mean = self.scores.get(program.revision, 0.8)
-        n *= self.coverage.get(program.revision, 1.0)
-        return Counts(n, n * mean, n * mean)
 
     # --- what people do --------------------------------------------------------------------------------------
 
