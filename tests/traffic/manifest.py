@@ -8,6 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from tests.restricted import build_pod_spec
+
 HERE = Path(__file__).parent
 TICKETS = HERE.parents[1] / "examples/support-triage/tickets.py"
 CONTROL_PORT = 8081
@@ -52,12 +54,6 @@ def _build_metadata(namespace: str, name: str) -> dict[str, Any]:
 
 
 def _build_spec(name: str, image: str, command: list[str]) -> dict[str, Any]:
-    restricted = {
-        "runAsNonRoot": True,
-        "runAsUser": 65532,
-        "runAsGroup": 65532,
-        "seccompProfile": {"type": "RuntimeDefault"},
-    }
     container = {
         "name": "traffic",
         "image": image,
@@ -67,18 +63,7 @@ def _build_spec(name: str, image: str, command: list[str]) -> dict[str, Any]:
         "ports": [{"name": "control", "containerPort": CONTROL_PORT}],
         "readinessProbe": {"httpGet": {"path": "/healthz", "port": "control"}, "periodSeconds": 1},
         "resources": {"requests": {"cpu": "50m", "memory": "48Mi"}, "limits": {"memory": "192Mi"}},
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "readOnlyRootFilesystem": True,
-            "capabilities": {"drop": ["ALL"]},
-        },
         "volumeMounts": [{"name": "code", "mountPath": "/app", "readOnly": True}],
     }
-    return {
-        "automountServiceAccountToken": False,
-        "restartPolicy": "Never",
-        "terminationGracePeriodSeconds": 15,
-        "securityContext": restricted,
-        "containers": [container],
-        "volumes": [{"name": "code", "configMap": {"name": name}}],
-    }
+    volumes = [{"name": "code", "configMap": {"name": name}}]
+    return build_pod_spec(container, restartPolicy="Never", terminationGracePeriodSeconds=15, volumes=volumes)

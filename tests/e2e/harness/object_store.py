@@ -15,6 +15,7 @@ from tests.cluster.pki import Pki
 from tests.e2e.harness.artifacts import KEY
 from tests.e2e.harness.installation import is_ready
 from tests.e2e.harness.waiting import wait_for
+from tests.restricted import build_pod_spec
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -148,25 +149,9 @@ def build_pod(image: str, artifacts: Iterable[Artifact]) -> Object:
         "ports": [{"name": "s3", "containerPort": PORT}],
         "readinessProbe": {"tcpSocket": {"port": "s3"}, "periodSeconds": 1},
         "resources": {"requests": {"cpu": "20m", "memory": "64Mi"}, "limits": {"memory": "256Mi"}},
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "readOnlyRootFilesystem": True,
-            "capabilities": {"drop": ["ALL"]},
-        },
         "volumeMounts": mounts,
     }
-    return {
-        "automountServiceAccountToken": False,
-        "terminationGracePeriodSeconds": 1,
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": 65532,
-            "runAsGroup": 65532,
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
-        "containers": [container],
-        "volumes": volumes,
-    }
+    return build_pod_spec(container, terminationGracePeriodSeconds=1, volumes=volumes)
 
 
 def issue_certificate(host: str) -> tuple[str, str, str]:
