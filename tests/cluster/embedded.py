@@ -1,20 +1,20 @@
-"""A whole Kubernetes cluster of one node on this machine, without Docker: every component is a process of ours.
+"""A whole Kubernetes cluster on this machine, without Docker: every component is a process of ours.
 
-Read `start` and `stop`: the order in which things happen. Files and flags are in `node`, the machine in `host`.
+Read `start` and `stop`: the order in which things happen. Nodes are in `worker`, files and flags in `node`, the machine
+in `host`. There is one node; a second one comes for as long as it is asked for (`second_node`).
 """
 
 import os
 import shutil
 import subprocess
-import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from string import Template
 
-from tests.cluster import containers, host, node
+from tests.cluster import host, node
 from tests.cluster.builds import tool
 from tests.cluster.control_plane import ControlPlane, is_answering
 from tests.cluster.images import build_pause_image
@@ -22,21 +22,20 @@ from tests.cluster.preflight import check_machine
 from tests.cluster.processes import ClusterError, Process
 from tests.cluster.provider import GATEWAY_NAMESPACE, GATEWAY_SERVICE, LoadableImage, kubectl
 from tests.cluster.state import choose_ports, get_cache, locked, step, write_atomically
+from tests.cluster.worker import Worker
 
-PORTS = ("kubelet", "kubelet-health", "proxy-health", "proxy-metrics", "scheduler", "dns", "dns-ready")
+PORTS = ("proxy-health", "proxy-metrics", "scheduler", "dns", "dns-ready")
 CLIENTS = {
     "kube-scheduler": "/CN=system:kube-scheduler",
     "kube-proxy": "/CN=system:kube-proxy",
     "local-dns": "/CN=local-dns",
 }
-KUBELET_SUBJECT = f"/O=system:nodes/CN=system:node:{node.NODE}"
 # Also the order of ending, read backwards, but for the kubelet and its pods, which go first.
 PROCESSES = (
     *("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"),
     *("containerd", "kubelet", "kube-proxy", "coredns"),
 )
-NODE_SECONDS = 120
-KUBELET_ATTEMPTS = 5
+READY_SECONDS = 120
 
 
 @dataclass(frozen=True)
@@ -52,14 +51,20 @@ class EmbeddedCluster:
         return self.control_plane.kubeconfig
 
     @property
-    def content(self) -> Path:
-        """containerd's images: kept when the cluster ends."""
-        return self.directory.with_name("containerd")
+    def first(self) -> Worker:
+        """The node that is always there. Its images are kept when the cluster ends."""
+        return Worker(node.FIRST, self.directory, self.directory.with_name("containerd"), self.control_plane)
+
+    @property
+    def second(self) -> Worker:
+        """The node that comes when it is asked for, and leaves nothing."""
+        state = self.directory / node.SECOND.name
+        return Worker(node.SECOND, state, state / "containerd", self.control_plane, f"-{node.SECOND.name}")
 
     @cached_property
     def control_plane(self) -> ControlPlane:
         """etcd, API server, controller manager."""
-        return ControlPlane(self.directory, node.NODE_ADDRESS, records=node.RECORDS)
+        return ControlPlane(self.directory, node.FIRST.address, records=node.RECORDS)
 
     @cached_property
     def ports(self) -> dict[str, int]:
@@ -105,9 +110,39 @@ class EmbeddedCluster:
 
     def load_image(self, image: LoadableImage) -> str:
         """Import an image into containerd, unless it is there."""
-        if image.reference not in containers.list_images():
-            containers.import_image(image)
+        self.first.containers.load(image)
         return image.reference
+
+    @contextmanager
+    def second_node(self, images: Iterable[LoadableImage]) -> Iterator[str]:
+        """A second node with these images, Ready, for the time of the block; its name.
+
+        What runs on it when the block ends is lost: cordon and drain it first, as with any node that is taken away.
+        """
+        worker = self.second
+        with locked("cluster"):
+            host.add_node(worker.node)
+            for name, action in (("containerd", worker.start_containerd), ("kubelet", worker.start_kubelet)):
+                with step(f"{name} of {worker.node.name}"):
+                    action()
+            for image in images:
+                worker.containers.load(image)
+        try:
+            yield worker.node.name
+        finally:
+            with locked("cluster"), step(f"end {worker.node.name}"):
+                worker.stop()
+                kubectl(self, "delete", "node", worker.node.name, "--ignore-not-found", "--wait=false")
+                self._remove_second()
+
+    def _remove_second(self) -> None:
+        """What is left of the second node on the machine, its processes and pods ended."""
+        worker = self.second
+        host.unmount([worker.state, worker.node.run])
+        host.delete_cgroups(worker.node.cgroup.lstrip("/"))
+        host.remove_node(worker.node)
+        for directory in (worker.state, worker.node.run):
+            shutil.rmtree(directory, ignore_errors=True)
 
     def gateway_url(self) -> str:
         """The gateway's Service: its address is the same here as in a pod, as kube-proxy works on this machine."""
@@ -138,11 +173,11 @@ class EmbeddedCluster:
         plane = self.control_plane
         return [
             ("certificates", self._ensure_credentials),
-            ("network of the node", lambda: host.prepare_network(self.directory)),
+            ("network of the node", self._prepare_network),
             ("etcd", plane.start_etcd),
             ("API server", plane.start_api_server),
             ("controller manager, scheduler", self._start_controllers),
-            ("containerd", self._start_containerd),
+            ("containerd", self.first.start_containerd),
             ("kubelet", self._start_kubelet),
             ("kube-proxy", self._start_proxy),
             ("DNS", self._start_dns),
@@ -154,62 +189,31 @@ class EmbeddedCluster:
         for name, subject in CLIENTS.items():
             plane.pki.ensure_certificate(name, subject)
             plane.ensure_client(name)
-        names = (f"DNS:{node.NODE}", f"IP:{node.NODE_ADDRESS}")
-        plane.pki.ensure_certificate("kubelet", KUBELET_SUBJECT, names)
-        plane.ensure_client("kubelet")
+
+    def _prepare_network(self) -> None:
+        host.add_node(node.FIRST)
+        host.prepare_network(self.directory)
 
     def _start_controllers(self) -> None:
         self.control_plane.start_controllers()
         arguments = node.build_scheduler_arguments(self.directory, self.ports)
         self.process("kube-scheduler").start([tool("kube-scheduler"), *arguments])
 
-    def _start_containerd(self) -> None:
-        network = self.directory / "cni"
-        snapshotter = containers.choose_snapshotter(self.content)
-        config = self.directory / "containerd.toml"
-        write_atomically(config, node.build_containerd_config(self.content, network, snapshotter))
-        write_atomically(network / "10-dspy.conflist", node.build_cni_config())
-        containerd = self.process("containerd")
-        containerd.start(["containerd", "--config", config])
-        containerd.wait_until(containers.is_ready, NODE_SECONDS)
-        self.load_image(build_pause_image())
-
     def _start_kubelet(self) -> None:
-        state = self.directory
-        config = node.build_kubelet_config(state, self.control_plane.pki.ca, self.ports)
-        write_atomically(state / "kubelet.yaml", config)
-        marker = state / "had-kubelet-directory"
-        if host.KUBELET_DIRECTORY.exists() and not (state / "kubelet").exists():
+        marker = self.directory / "had-kubelet-directory"
+        if host.KUBELET_DIRECTORY.exists() and not (self.directory / "kubelet").exists():
             marker.touch()
-        kubelet = self.process("kubelet")
-        ready = "jsonpath={.status.conditions[?(@.type=='Ready')].status}"
-
-        def is_node_ready() -> bool:
-            with suppress(ClusterError):  # not registered yet
-                return kubectl(self, "get", "node", node.NODE, "-o", ready) == "True"
-            return False
-
-        for attempt in range(KUBELET_ATTEMPTS):
-            kubelet.start([tool("kubelet"), *node.build_kubelet_arguments(state)])
-            try:
-                kubelet.wait_until(is_node_ready, NODE_SECONDS)
-            except ClusterError:
-                # containerd answers before its part for pods does, and the kubelet does not wait for that.
-                if kubelet.find_pid() is not None or attempt == KUBELET_ATTEMPTS - 1:
-                    raise
-                time.sleep(1)
-            else:
-                return
+        self.first.start_kubelet()
 
     def _start_proxy(self) -> None:
         proxy = self.process("kube-proxy")
         proxy.start([tool("kube-proxy"), *node.build_proxy_arguments(self.directory, self.ports)])
         url = f"http://127.0.0.1:{self.ports['proxy-health']}/healthz"
-        proxy.wait_until(lambda: is_answering(url), NODE_SECONDS)
+        proxy.wait_until(lambda: is_answering(url), READY_SECONDS)
 
     def _start_dns(self) -> None:
         text = (Path(__file__).parent / "manifests" / "dns.yaml").read_text()
-        manifest = Template(text).substitute(ADDRESS=node.NODE_ADDRESS, PORT=self.ports["dns"])
+        manifest = Template(text).substitute(ADDRESS=node.FIRST.address, PORT=self.ports["dns"])
         write_atomically(self.directory / "dns.yaml", manifest)
         kubectl(self, "apply", "--server-side", "-f", str(self.directory / "dns.yaml"))
         config = self.directory / "Corefile"
@@ -219,17 +223,11 @@ class EmbeddedCluster:
         dns = self.process("coredns")
         dns.start([tool("coredns"), "-conf", config])
         url = f"http://127.0.0.1:{self.ports['dns-ready']}/ready"
-        dns.wait_until(lambda: is_answering(url), NODE_SECONDS)
+        dns.wait_until(lambda: is_answering(url), READY_SECONDS)
 
     def _stop_pods(self) -> None:
-        self.process("kubelet").stop()
-        if (self.directory / "containerd.toml").exists():
-            # A containerd that ended by itself left its containers behind, and only it can name them.
-            containerd = self.process("containerd")
-            containerd.start(["containerd", "--config", self.directory / "containerd.toml"])
-            containerd.wait_until(containers.is_ready, NODE_SECONDS)
-            host.delete_namespaces(containers.delete_containers())
-            containerd.stop()
+        for worker in (self.second, self.first):
+            worker.stop()
         self.process("kube-proxy").stop()
         # Not `tool`, which would build it anew when its source has changed since.
         proxy = get_cache() / "bin" / "kube-proxy"

@@ -1,6 +1,7 @@
 """What the local node changes on the machine outside its own directory, and how each change is undone.
 
-An address on `lo`, a bridge, a few iptables rules and kernel settings; mounts, cgroups and network namespaces of pods.
+An address on `lo` and a bridge for each node, a few iptables rules and kernel settings; mounts, cgroups and network
+namespaces of pods.
 """
 
 import contextlib
@@ -14,7 +15,7 @@ from pathlib import Path
 
 from tests.cluster.control_plane import POD_RANGE, SERVICE_RANGE
 from tests.cluster.debian import run
-from tests.cluster.node import BRIDGE, NODE_ADDRESS, NODE_POD_RANGE, RUN, SOCKET
+from tests.cluster.node import BRIDGES, NODES, RUN, Node
 from tests.cluster.processes import ClusterError
 from tests.cluster.state import write_atomically
 
@@ -24,8 +25,8 @@ COMMENT = ["-m", "comment", "--comment", "dspy-cluster"]
 UNSERVED = ["-d", SERVICE_RANGE, *COMMENT, "-j", "REJECT"]
 RULES = (
     ("nat", "POSTROUTING", ["-s", POD_RANGE, "!", "-d", POD_RANGE, *COMMENT, "-j", "MASQUERADE"]),
-    ("filter", "FORWARD", ["-i", BRIDGE, *COMMENT, "-j", "ACCEPT"]),
-    ("filter", "FORWARD", ["-o", BRIDGE, *COMMENT, "-j", "ACCEPT"]),
+    ("filter", "FORWARD", ["-i", BRIDGES, *COMMENT, "-j", "ACCEPT"]),
+    ("filter", "FORWARD", ["-o", BRIDGES, *COMMENT, "-j", "ACCEPT"]),
     ("filter", "FORWARD", UNSERVED),
     ("filter", "OUTPUT", UNSERVED),
 )
@@ -49,15 +50,29 @@ def is_done(*command: str) -> bool:
     return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
-def has_address() -> bool:
-    """Whether the node's address is on `lo`."""
-    return f" {NODE_ADDRESS}/" in run("ip", "-4", "addr", "show", "dev", "lo")
+def has_address(node: Node) -> bool:
+    """Whether a node's address is on `lo`."""
+    return f" {node.address}/" in run("ip", "-4", "addr", "show", "dev", "lo")
+
+
+def add_node(node: Node) -> None:
+    """Its address, and the cgroup below which its kubelet makes those of its pods."""
+    if not has_address(node):
+        run("ip", "addr", "add", f"{node.address}/32", "dev", "lo")
+    for hierarchy in list_hierarchies():
+        (hierarchy / node.cgroup.lstrip("/")).mkdir(exist_ok=True)
+
+
+def remove_node(node: Node) -> None:
+    """Take its bridge and its address away."""
+    if (Path("/sys/class/net") / node.bridge).exists():
+        run("ip", "link", "delete", node.bridge)
+    if has_address(node):
+        run("ip", "addr", "del", f"{node.address}/32", "dev", "lo")
 
 
 def prepare_network(state: Path) -> None:
-    """Add the node's address, the rules and the kernel settings; remember what the settings were."""
-    if not has_address():
-        run("ip", "addr", "add", f"{NODE_ADDRESS}/32", "dev", "lo")
+    """Add the rules and the kernel settings; remember what the settings were."""
     if not (Path("/proc/sys") / "net/bridge").exists():
         is_done("modprobe", "br_netfilter")
     remember_settings(state / "settings.json")
@@ -77,7 +92,7 @@ def remember_settings(file: Path) -> None:
 
 
 def restore_network(state: Path) -> None:
-    """Undo `prepare_network`, and take the bridge away."""
+    """Undo `prepare_network`, and take the nodes' addresses and bridges away."""
     for table, chain, rule in RULES:
         while is_done("iptables", "-w", "-t", table, "-D", chain, *rule):
             pass
@@ -86,10 +101,8 @@ def restore_network(state: Path) -> None:
             is_done(command, "-w", "-D", chain, "-j", "KUBE-FIREWALL")
         is_done(command, "-w", "-F", "KUBE-FIREWALL")
         is_done(command, "-w", "-X", "KUBE-FIREWALL")
-    if (Path("/sys/class/net") / BRIDGE).exists():
-        run("ip", "link", "delete", BRIDGE)
-    if has_address():
-        run("ip", "addr", "del", f"{NODE_ADDRESS}/32", "dev", "lo")
+    for node in NODES:
+        remove_node(node)
     file = state / "settings.json"
     if file.exists():
         for name, value in json.loads(file.read_text()).items():
@@ -122,19 +135,33 @@ def unmount(roots: list[Path]) -> None:
         raise ClusterError(f"Still mounted: {', '.join(left)}; unmount it by hand, then run this again.")
 
 
-def list_pod_cgroups() -> list[Path]:
-    """The kubelet's cgroups of pods: one per hierarchy on cgroup v1, one in all on v2."""
-    return [*CGROUPS.glob("kubepods*"), *CGROUPS.glob("*/kubepods*")]
+def list_hierarchies() -> list[Path]:
+    """The roots of the cgroups: one per controller on cgroup v1, one in all on v2."""
+    if (CGROUPS / "cgroup.procs").exists():
+        return [CGROUPS]
+    return sorted(
+        {
+            one.resolve()
+            for one in CGROUPS.iterdir()
+            if (one / "cgroup.procs").exists() and one.name != "unified"
+        }
+    )
+
+
+def list_pod_cgroups(name: str = "kubepods*") -> list[Path]:
+    """The kubelets' cgroups of pods, or those of one name: one per hierarchy on cgroup v1, one in all on v2."""
+    return [*CGROUPS.glob(name), *CGROUPS.glob(f"*/{name}")]
 
 
 def is_our_shim(arguments: bytes) -> bool:
-    """Whether a `/proc/PID/cmdline` is that of a pod's shim of our containerd."""
+    """Whether a `/proc/PID/cmdline` is that of a pod's shim of a containerd of ours."""
     words = arguments.split(b"\0")
-    return words[0].endswith(b"containerd-shim-runc-v2") and bytes(SOCKET) in words
+    is_ours = any(bytes(node.socket) in words for node in NODES)
+    return is_ours and words[0].endswith(b"containerd-shim-runc-v2")
 
 
 def end_leftovers() -> None:
-    """End pods whose containerd is gone: their shims, known by our socket, and what is in the pods' cgroups.
+    """End pods whose containerd is gone: their shims, known by our sockets, and what is in the pods' cgroups.
 
     Nothing is left to end when containerd itself has ended its containers.
     """
@@ -144,9 +171,11 @@ def end_leftovers() -> None:
         with contextlib.suppress(OSError):  # it has just ended
             if is_our_shim(arguments.read_bytes()):
                 os.kill(int(arguments.parent.name), signal.SIGKILL)
-    pod_address = f" {NODE_POD_RANGE.rpartition('.')[0]}."
-    namespaces = Path("/run/netns").glob("cni-*")
-    delete_namespaces([one for one in namespaces if pod_address in run("ip", "-n", one.name, "-4", "addr")])
+    pod_addresses = [f" {node.pod_range.rpartition('.')[0]}." for node in NODES]
+    for namespace in Path("/run/netns").glob("cni-*"):
+        told = run("ip", "-n", namespace.name, "-4", "addr")
+        if any(address in told for address in pod_addresses):
+            delete_namespaces([namespace])
     for root in list_pod_cgroups():
         for file in [*root.rglob("cgroup.procs"), root / "cgroup.procs"]:
             with contextlib.suppress(OSError):
@@ -154,11 +183,11 @@ def end_leftovers() -> None:
                     os.kill(int(pid), signal.SIGKILL)
 
 
-def delete_cgroups() -> None:
-    """Remove the pods' cgroups, once their processes are gone."""
+def delete_cgroups(name: str = "kubepods*") -> None:
+    """Remove the pods' cgroups, all or those of one name, once their processes are gone."""
     deadline = time.monotonic() + 10
-    while list_pod_cgroups() and time.monotonic() < deadline:
-        for root in list_pod_cgroups():
+    while list_pod_cgroups(name) and time.monotonic() < deadline:
+        for root in list_pod_cgroups(name):
             folders = sorted(
                 (path for path in root.rglob("*") if path.is_dir()), key=lambda path: len(path.parts)
             )
@@ -166,8 +195,10 @@ def delete_cgroups() -> None:
                 with contextlib.suppress(OSError):  # still has a process: the next round
                     folder.rmdir()
         time.sleep(0.1)
-    if list_pod_cgroups():
-        raise ClusterError(f"Processes are left in {list_pod_cgroups()[0]}: end them, then run this again.")
+    if list_pod_cgroups(name):
+        raise ClusterError(
+            f"Processes are left in {list_pod_cgroups(name)[0]}: end them, then run this again."
+        )
 
 
 def delete_traces(state: Path, *, had_kubelet_directory: bool) -> None:

@@ -4,40 +4,63 @@ Pure: text and lists out. `embedded` writes the files and starts the programs.
 """
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
 from tests.cluster.control_plane import LOOPBACK, POD_RANGE
 
-NODE = "node1"
-# On `lo`, as pods must reach the API server and DNS: their own loopback is not the machine's.
-NODE_ADDRESS = "10.245.0.1"
 DNS_ADDRESS = "10.96.0.10"
-NODE_POD_RANGE = "10.244.0.0/24"
-BRIDGE = "dspy0"
+BRIDGES = "dspy+"  # all of them, as iptables names them
 NETWORK = "dspy-local"
 RUN = Path("/run/dspy-cluster")
-SOCKET = RUN / "containerd.sock"
 # Not in the state directory, which a person may delete, and gone with the processes when the machine restarts.
 RECORDS = RUN / "processes"
 OWNER = RUN / "owner"
 
 
-def build_containerd_config(content: Path, cni: Path, snapshotter: str) -> str:
+@dataclass(frozen=True)
+class Node:
+    """By what nodes on one machine differ.
+
+    `address` is on `lo`, as pods must reach the API server and DNS: their own loopback is not the machine's. Below
+    `cgroup` the kubelet makes those of its pods.
+    """
+
+    name: str
+    address: str
+    pod_range: str
+    bridge: str
+    run: Path
+    cgroup: str = "/"
+
+    @property
+    def socket(self) -> Path:
+        """containerd's."""
+        return self.run / "containerd.sock"
+
+
+FIRST = Node("node1", "10.245.0.1", "10.244.0.0/24", "dspy0", RUN)
+SECOND = Node("node2", "10.245.0.2", "10.244.1.0/24", "dspy1", RUN / "node2", "/kubepods-node2")
+NODES = (FIRST, SECOND)
+
+
+def build_containerd_config(node: Node, content: Path, cni: Path, snapshotter: str) -> str:
     """containerd.toml: own directories and socket beside any other containerd of the machine.
 
     Args:
+        node: whose.
         content: where images are kept.
         cni: the directory of the network's configuration.
         snapshotter: `overlayfs`, or `native` where the content lies on an overlay itself.
     """
     return f"""version = 2
 root = "{content}"
-state = "{RUN}/containerd"
+state = "{node.run}/containerd"
 [grpc]
-  address = "{SOCKET}"
+  address = "{node.socket}"
 [plugins."io.containerd.internal.v1.opt"]
-  path = "{RUN}/opt"
+  path = "{node.run}/opt"
 [plugins."io.containerd.grpc.v1.cri"]
   # Without CAP_SYS_RESOURCE runc fails otherwise: "can't get final child's PID from pipe: EOF".
   restrict_oom_score_adj = true
@@ -56,36 +79,37 @@ state = "{RUN}/containerd"
 """
 
 
-def build_cni_config() -> str:
-    """The pods' network: one bridge. Masquerading is one rule of ours (`host`), not one chain per pod."""
+def build_cni_config(node: Node) -> str:
+    """The pods' network: one bridge a node. Masquerading is one rule of ours (`host`), not one chain per pod."""
     bridge = {
         "type": "bridge",
-        "bridge": BRIDGE,
+        "bridge": node.bridge,
         "isGateway": True,
         "hairpinMode": True,
         "ipam": {
             "type": "host-local",
-            "dataDir": str(RUN / "leases"),
-            "ranges": [[{"subnet": NODE_POD_RANGE}]],
+            "dataDir": str(node.run / "leases"),
+            "ranges": [[{"subnet": node.pod_range}]],
             "routes": [{"dst": "0.0.0.0/0"}],
         },
     }
     return json.dumps({"cniVersion": "1.0.0", "name": NETWORK, "plugins": [bridge]}, indent=2)
 
 
-def build_kubelet_config(state: Path, ca: Path, ports: dict[str, int]) -> str:
-    """kubelet.yaml."""
+def build_kubelet_config(node: Node, state: Path, ca: Path, ports: dict[str, int]) -> str:
+    """kubelet.yaml; `state` is the directory of this kubelet's files."""
     config = {
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
         "kind": "KubeletConfiguration",
-        "address": NODE_ADDRESS,
+        "address": node.address,
         "port": ports["kubelet"],
         "healthzBindAddress": LOOPBACK,
         "healthzPort": ports["kubelet-health"],
         "readOnlyPort": 0,
         "cgroupDriver": "cgroupfs",
+        "cgroupRoot": node.cgroup,
         "failSwapOn": False,
-        "containerRuntimeEndpoint": f"unix://{SOCKET}",
+        "containerRuntimeEndpoint": f"unix://{node.socket}",
         "clusterDNS": [DNS_ADDRESS],
         "clusterDomain": "cluster.local",
         "authentication": {
@@ -94,8 +118,8 @@ def build_kubelet_config(state: Path, ca: Path, ports: dict[str, int]) -> str:
             "x509": {"clientCAFile": str(ca)},
         },
         "authorization": {"mode": "Webhook"},
-        "tlsCertFile": str(ca.with_name("kubelet.crt")),
-        "tlsPrivateKeyFile": str(ca.with_name("kubelet.key")),
+        "tlsCertFile": str(ca.with_name(f"{node.name}.crt")),
+        "tlsPrivateKeyFile": str(ca.with_name(f"{node.name}.key")),
         "evictionHard": {"nodefs.available": "1%", "imagefs.available": "1%", "memory.available": "100Mi"},
         "imageGCHighThresholdPercent": 100,  # images cannot be pulled again
         "podLogsDir": str(state / "pod-logs"),
@@ -105,23 +129,23 @@ def build_kubelet_config(state: Path, ca: Path, ports: dict[str, int]) -> str:
     return yaml.safe_dump(config, sort_keys=False)
 
 
-def build_kubelet_arguments(state: Path) -> list[str]:
-    """The kubelet's flags."""
+def build_kubelet_arguments(node: Node, state: Path, kubeconfig: Path) -> list[str]:
+    """The kubelet's flags; `state` is the directory of this kubelet's files."""
     return [
         f"--config={state / 'kubelet.yaml'}",
-        f"--kubeconfig={state / 'kubelet.kubeconfig'}",
-        f"--hostname-override={NODE}",
-        f"--node-ip={NODE_ADDRESS}",
+        f"--kubeconfig={kubeconfig}",
+        f"--hostname-override={node.name}",
+        f"--node-ip={node.address}",
         f"--root-dir={state / 'kubelet'}",
         f"--cert-dir={state / 'generated'}",
     ]
 
 
 def build_proxy_arguments(state: Path, ports: dict[str, int]) -> list[str]:
-    """kube-proxy's flags; it leaves the machine's connection tracking settings alone."""
+    """kube-proxy's flags, one for the machine; it leaves the machine's connection tracking settings alone."""
     return [
         f"--kubeconfig={state / 'kube-proxy.kubeconfig'}",
-        f"--hostname-override={NODE}",
+        f"--hostname-override={FIRST.name}",
         "--proxy-mode=iptables",
         f"--cluster-cidr={POD_RANGE}",
         "--iptables-localhost-nodeports=false",
@@ -157,7 +181,7 @@ def build_corefile(kubeconfig: Path, ports: dict[str, int], *, forward: bool) ->
     """
     upstream = "    forward . /etc/resolv.conf\n" if forward else ""
     return f""".:{ports["dns"]} {{
-    bind {NODE_ADDRESS}
+    bind {FIRST.address}
     errors
     ready {LOOPBACK}:{ports["dns-ready"]}
     kubernetes cluster.local in-addr.arpa ip6.arpa {{

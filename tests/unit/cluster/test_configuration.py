@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import json
 import tomllib
+from ipaddress import IPv4Network
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 import yaml
 from tests.cluster import addons, node
 from tests.cluster.builds import build_kubernetes_ldflags, list_binaries
-from tests.cluster.control_plane import ControlPlane
+from tests.cluster.control_plane import POD_RANGE, ControlPlane
 from tests.cluster.debian import is_wanted
 from tests.cluster.host import is_our_shim, list_mounts
 from tests.cluster.kind import build_kind_config
@@ -83,27 +84,36 @@ def test_components_say_the_version_they_were_built_from() -> None:
 
 
 def test_containerd_keeps_to_its_own_directories_and_socket() -> None:
-    config = tomllib.loads(node.build_containerd_config(Path("/c/content"), Path("/c/cni"), "native"))
+    config = tomllib.loads(
+        node.build_containerd_config(node.FIRST, Path("/c/content"), Path("/c/cni"), "native")
+    )
     cri = config["plugins"]["io.containerd.grpc.v1.cri"]
     assert config["root"] == "/c/content"
-    assert config["grpc"]["address"] == str(node.SOCKET)
+    assert config["grpc"]["address"] == str(node.FIRST.socket)
     assert cri["cni"]["conf_dir"] == "/c/cni"
     assert cri["containerd"]["snapshotter"] == "native"
     assert cri["restrict_oom_score_adj"] is True
 
 
 def test_the_kubelet_uses_that_socket_and_the_clusters_name_server() -> None:
-    config = yaml.safe_load(node.build_kubelet_config(Path("/s"), Path("/s/pki/ca.crt"), PORTS))
-    assert config["containerRuntimeEndpoint"] == f"unix://{node.SOCKET}"
+    config = yaml.safe_load(node.build_kubelet_config(node.FIRST, Path("/s"), Path("/s/pki/ca.crt"), PORTS))
+    assert config["containerRuntimeEndpoint"] == f"unix://{node.FIRST.socket}"
     assert config["clusterDNS"] == [node.DNS_ADDRESS]
     assert config["authentication"]["anonymous"] == {"enabled": False}
-    assert config["tlsCertFile"] == "/s/pki/kubelet.crt"
+    assert config["tlsCertFile"] == "/s/pki/node1.crt"
 
 
 def test_the_pods_network_has_one_bridge_and_its_leases_lie_in_our_run_directory() -> None:
-    (bridge,) = json.loads(node.build_cni_config())["plugins"]
-    assert bridge["bridge"] == node.BRIDGE
+    (bridge,) = json.loads(node.build_cni_config(node.FIRST))["plugins"]
+    assert bridge["bridge"] == node.FIRST.bridge
     assert bridge["ipam"]["dataDir"].startswith(str(node.RUN))
+
+
+def test_two_nodes_of_a_machine_share_nothing_that_only_one_can_have() -> None:
+    fields = [dataclasses.asdict(one) | {"socket": one.socket} for one in node.NODES]
+    assert all(first != second for first, second in zip(*map(dict.values, fields), strict=True))
+    assert all(one.bridge.startswith(node.BRIDGES.rstrip("+")) for one in node.NODES)
+    assert all(IPv4Network(one.pod_range).subnet_of(IPv4Network(POD_RANGE)) for one in node.NODES)
 
 
 def test_unknown_names_are_forwarded_only_when_asked_for() -> None:
@@ -111,7 +121,7 @@ def test_unknown_names_are_forwarded_only_when_asked_for() -> None:
     asking = node.build_corefile(Path("/s/dns.kubeconfig"), PORTS, forward=True)
     assert "forward" not in alone
     assert "forward . /etc/resolv.conf" in asking
-    assert f"bind {node.NODE_ADDRESS}" in alone
+    assert f"bind {node.FIRST.address}" in alone
 
 
 def test_the_api_server_of_a_node_binds_to_the_address_that_pods_reach(tmp_path: Path) -> None:
@@ -154,15 +164,15 @@ def test_mounts_below_our_directories_are_listed_longest_first() -> None:
     assert list_mounts(mountinfo, [Path("/ours")]) == ["/ours/pods/a b", "/ours/pods", "/ours"]
 
 
-def test_only_shims_of_our_own_socket_are_ours() -> None:
+def test_only_shims_of_our_own_sockets_are_ours() -> None:
     def build_arguments(program: str, socket: str) -> bytes:
         return f"{program}\0-namespace\0k8s.io\0-id\0a\0-address\0{socket}\0".encode()
 
-    assert is_our_shim(build_arguments("/usr/bin/containerd-shim-runc-v2", str(node.SOCKET)))
+    assert is_our_shim(build_arguments("/usr/bin/containerd-shim-runc-v2", str(node.FIRST.socket)))
     assert not is_our_shim(
         build_arguments("/usr/bin/containerd-shim-runc-v2", "/run/containerd/containerd.sock")
     )
-    assert not is_our_shim(build_arguments("/usr/bin/ctr", str(node.SOCKET)))
+    assert not is_our_shim(build_arguments("/usr/bin/ctr", str(node.FIRST.socket)))
     assert not is_our_shim(b"")
 
 
