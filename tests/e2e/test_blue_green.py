@@ -19,9 +19,10 @@ from tests.e2e.harness.own_pods import (
     wait_until_over,
 )
 from tests.e2e.harness.specs import (
-    JUDGED,
     NAME,
+    PREVIEW,
     SCORE,
+    build_blue_green,
     with_artifact,
     with_environment,
     with_strategy,
@@ -36,16 +37,8 @@ if TYPE_CHECKING:
     from tests.e2e.harness.world import World
 
 HOST, HEADER = "blue-green.example", "X-Preview"
-PREVIEW = 8
 WALK = ["Preparing", "Stepping 0", "Promoting", "Baking", "Promoted"]
 QUESTION = {"inputs": {"ticket": "My invoice is wrong, I was charged twice."}}
-
-
-def build_blue_green(bake: str = "4s", **more: object) -> Object:
-    """A preview of a few seconds, and a bake in which the literal rule decides, on errors: no good one may fail."""
-    analysis = {"interval": "2s", "mode": "Threshold", "metrics": list(JUDGED)}
-    shared = {"previewDuration": f"{PREVIEW}s", "analysis": analysis, "bake": bake, "readyDeadline": "1m"}
-    return {"blueGreen": shared | more}
 
 
 @pytest.fixture(scope="module")

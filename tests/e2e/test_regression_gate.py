@@ -2,41 +2,16 @@
 
 from __future__ import annotations
 
-from copy import deepcopy
 from typing import TYPE_CHECKING
 
-from tests.e2e.harness.artifacts import EXAMPLE
+from tests.e2e.harness.gates import SET, build_examples, with_gate
 from tests.e2e.harness.specs import NAME, build_story
 from tests.e2e.harness.waiting import watch_for
 
 if TYPE_CHECKING:
-    from tests.e2e.harness.api import Object
     from tests.e2e.harness.world import World
 
-SET, KEY = "canary-set", "examples.jsonl"
-
 # Each story goes on where the one before it ended.
-
-
-def build_examples(namespace: str) -> Object:
-    return {
-        "apiVersion": "v1",
-        "kind": "ConfigMap",
-        "metadata": {"name": SET, "namespace": namespace},
-        "data": {KEY: (EXAMPLE / "data/canary.jsonl").read_text()},
-    }
-
-
-def with_gate(spec: Object, min_score: str) -> Object:
-    changed = deepcopy(spec)
-    changed["spec"]["regression"] = {
-        "dataset": {"configMap": {"name": SET, "key": KEY}},
-        "metric": "support_triage:metric",
-        "maxDrop": "5%",
-        "minScore": min_score,
-        "deadline": "5m",
-    }
-    return changed
 
 
 def list_jobs(world: World) -> list[str]:

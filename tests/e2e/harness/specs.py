@@ -30,6 +30,7 @@ def build_step(weight: int, **more: Any) -> Object:
     return {"weight": weight, "minDuration": "5s", "minSamples": 50, "deadline": "5m"} | more
 
 
+PREVIEW = 8  # seconds
 STEPS: tuple[Object, ...] = (build_step(10), build_step(50), {"weight": 100})
 
 
@@ -49,6 +50,13 @@ def build_strategy(
             "readyDeadline": "2m",
         }
     }
+
+
+def build_blue_green(bake: str = "4s", **more: object) -> Object:
+    """A preview of a few seconds, and a bake in which the literal rule decides, on errors: no good one may fail."""
+    analysis = {"interval": "2s", "mode": "Threshold", "metrics": list(JUDGED)}
+    shared = {"previewDuration": f"{PREVIEW}s", "analysis": analysis, "bake": bake, "readyDeadline": "1m"}
+    return {"blueGreen": shared | more}
 
 
 def build_minimal(namespace: str, artifact: Artifact) -> Object:
