@@ -10,6 +10,7 @@ from copy import deepcopy
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.e2e.harness.artifacts import build_code
 from tests.e2e.harness.own_pods import (
     allow_pods,
     begin,
@@ -108,6 +109,26 @@ def test_a_canary_for_which_no_node_is_large_enough_is_given_up_in_the_scheduler
     assert f"pod {NAME}-" in told, told
     assert "Insufficient cpu" in told, told
     world.spec = with_serving(world.spec, resources={"requests": {"cpu": "50m", "memory": "160Mi"}})
+
+
+def test_a_canary_whose_pods_run_and_never_become_ready_is_given_up_by_the_containers_name(
+    world: World, gateway: Gateway
+) -> None:
+    """Its code does not come back from its import: the process lives and answers probes, and serves nothing."""
+    assert gateway.kind == "traefik"
+    code = build_code(world.namespace)
+    code["metadata"]["name"] = "endless-code"
+    code["data"] = {file: f"import time\ntime.sleep(3600)\n{text}" for file, text in code["data"].items()}
+    world.api.apply(code)
+    good, spec = world.spec, deepcopy(world.spec)
+    spec["spec"]["program"]["source"]["configMap"]["name"] = "endless-code"
+    rollout, deployment = fail_with(world, spec, "NotReady")
+    told = deployment.get("Stalled").message
+    assert "0 of 1 pods of the canary could be reached within 20s (readyDeadline)" in told, told
+    assert f"pod {NAME}-" in told
+    assert "containers with unready status: [server]" in told, told
+    assert rollout.get_entry("RollingBack").at - rollout.created_at >= 20
+    world.spec = good
 
 
 def test_a_canary_that_a_quota_denies_ends_in_the_words_of_the_api_server(
