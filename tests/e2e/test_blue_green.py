@@ -199,6 +199,26 @@ def test_in_shared_pods_the_header_leads_to_it_while_no_user_does(world: World, 
     assert world.get_identities() == identities
 
 
+def test_in_shared_pods_abort_promote_and_undo_do_what_they_do_in_a_canary(
+    world: World, gateway: Gateway
+) -> None:
+    assert gateway.kind == "traefik"
+    stable = world.wait_until_settled("v2-minus2").stable_revision
+    identities = world.get_identities()
+    world.apply(with_strategy(world.spec, build_blue_green(autoPromote=False, previewDuration="1s")))
+    aborted = begin(world, lambda: world.set_artifact("v1"))
+    wait_for_attempt(world, aborted, "waits for a person", lambda r: r.reason == "AwaitingPromotion", 90)
+    world.dspy("abort", NAME)
+    assert_no_user_saw(world, wait_until_over(world, aborted, "Aborted"), world.traffic.get_now())
+    name = begin(world, lambda: world.dspy("retry", NAME))
+    wait_for_attempt(world, name, "waits for a person", lambda r: r.reason == "AwaitingPromotion", 90)
+    world.dspy("promote", NAME)
+    assert wait_until_over(world, name, "Promoted", 90).list_phases() == WALK
+    undone = wait_until_over(world, begin(world, lambda: world.dspy("undo", NAME)), "Promoted", 90)
+    assert (undone.revision, undone.find_entry("Stepping")) == (stable, None)
+    assert world.get_identities() == identities
+
+
 def test_no_user_was_failed_in_all_that(world: World, promoted: tuple[Rollout, Object]) -> None:
     assert promoted
     assert world.traffic.assert_none_failed() > 1000
