@@ -152,7 +152,7 @@ def test_twenty_rollbacks_reach_the_users_within_the_goal(
     assert len(runs.found) == TIMES
     assert median(seconds) <= (GOAL_MEDIAN if load < 1 else 2 * GOAL_MEDIAN)
     assert max(seconds) <= (GOAL_MAXIMUM if load < 1 else LIMIT)
-    assert all(one <= LIMIT for one in touched)
+    assert all(one <= (LIMIT if load < 1 else 2 * LIMIT) for one in touched)
 
 
 def test_the_operator_was_killed_in_two_of_them_and_both_ended_the_same(runs: Runs) -> None:
