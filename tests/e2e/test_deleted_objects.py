@@ -32,21 +32,9 @@ def list_children(world: World, kind: str) -> dict[str, Object]:
     return {child["metadata"]["name"]: child for child in found}
 
 
-def delete_and_wait(world: World, kind: str, name: str) -> Object:
-    """Delete a child; the one that comes instead."""
-    old = world.api.get(kind, world.namespace, name)["metadata"]["uid"]
-    world.api.delete(kind, world.namespace, name)
-
-    def find() -> Object | None:
-        new = world.api.find(kind, world.namespace, name)
-        return new if new and new["metadata"]["uid"] != old else None
-
-    return wait_for(f"{kind} {name} again", find, SECONDS, tell=world.tell)
-
-
 def test_a_deleted_routing_table_comes_back_with_the_same_split(world: World, held: Rollout) -> None:
     since = world.traffic.get_stats()["now"]
-    delete_and_wait(world, "ConfigMap", f"{NAME}-routes")
+    world.delete_and_wait("ConfigMap", f"{NAME}-routes", SECONDS)
     wait_for("answers", lambda: world.traffic.get_split(since, since + 20).total > 350, 60)
     world.traffic.get_split(since, since + 20).assert_share(held.revision, 10)
     world.traffic.assert_none_failed()
@@ -57,7 +45,7 @@ def test_every_deleted_program_object_comes_back(world: World, held: Rollout) ->
     assert len(names) >= 4, "three slots and the archive"
     for name in names:
         before = world.api.get("ConfigMap", world.namespace, name)
-        after = delete_and_wait(world, "ConfigMap", name)
+        after = world.delete_and_wait("ConfigMap", name, SECONDS)
         keys = ("data", "binaryData")
         assert [after.get(k) for k in keys] == [before.get(k) for k in keys], name
     now = world.find_rollout("v2")
@@ -70,8 +58,8 @@ def test_the_deleted_copy_of_the_code_and_the_deleted_budget_come_back(world: Wo
     assert held.step == 1
     copies = [name for name in list_children(world, "ConfigMap") if "-source-" in name]
     assert len(copies) == 1
-    delete_and_wait(world, "ConfigMap", copies[0])
-    delete_and_wait(world, "PodDisruptionBudget", NAME)
+    world.delete_and_wait("ConfigMap", copies[0], SECONDS)
+    world.delete_and_wait("PodDisruptionBudget", NAME, SECONDS)
     world.traffic.assert_none_failed()
 
 
@@ -105,6 +93,6 @@ def test_a_deleted_service_or_deployment_comes_back(world: World, held: Rollout,
     assert held.name
     world.traffic.set_rate(0)
     for name in list_children(world, kind):
-        delete_and_wait(world, kind, name)
+        world.delete_and_wait(kind, name, SECONDS)
     world.wait_until_settled("v2")
     world.start_traffic()

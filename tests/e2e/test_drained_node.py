@@ -139,7 +139,7 @@ def test_a_drain_that_takes_a_canarys_only_pod_ends_the_attempt_within_the_gatew
     assert rollout.get_entry("RollingBack").reason == "CanaryDead"
     world.wait("stable alone", lambda _: list_nodes(world) == [OTHER, OTHER], 60)
     assert world.get().get("Available").status == "True"
-    failed = int(world.traffic.get_stats()["total"]["failed"])
+    failed = world.traffic.get_failed()
     with capsys.disabled():
         print(f"\na node with the canary's only pod was drained at 50 %: {failed} requests failed")
     assert failed <= RPS * 0.5 * LAG

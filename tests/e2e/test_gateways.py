@@ -268,8 +268,8 @@ def test_a_gateway_that_was_stopped_or_lost_its_pod_answers_again(
 ) -> None:
     gateway, traffic = gateways[kind], clients[kind]
     gateway.stop()
-    failed = traffic.get_stats()["total"]["failed"]
-    wait_for("failures", lambda: traffic.get_stats()["total"]["failed"] > failed, SECONDS)
+    failed = traffic.get_failed()
+    wait_for("failures", lambda: traffic.get_failed() > failed, SECONDS)
     gateway.start()
     wait_for_answers(gateway, traffic)
     gateway.restart()

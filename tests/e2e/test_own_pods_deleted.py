@@ -70,7 +70,7 @@ def test_a_deleted_deployment_of_the_canary_ends_the_attempt_within_the_gateways
 ) -> None:
     """By hand and at once: what is on its way to the canary before the gateway has the new weights cannot be saved."""
     assert gateway.kind == "traefik"
-    rollout, failed = hold(world, "3"), get_failed(world)
+    rollout, failed = hold(world, "3"), world.traffic.get_failed()
     _, workload = get_workloads(world, rollout)
     identities = {pod["metadata"]["uid"] for pod in list_pods_of(world, workload)}
     began = world.traffic.get_now()
@@ -78,7 +78,7 @@ def test_a_deleted_deployment_of_the_canary_ends_the_attempt_within_the_gateways
     ended = wait_until_over(world, rollout.name, "RolledBack", 60)
     assert ended.get_entry("RollingBack").reason == "CanaryDead"
     wait_for("answers", lambda: world.traffic.get_split(began, began + AFTER).total > 20 * AFTER, 60)
-    failed = get_failed(world) - failed
+    failed = world.traffic.get_failed() - failed
     with capsys.disabled():
         print(
             f"\nthe canary's Deployment was deleted at 50 %: on record after "
@@ -102,34 +102,18 @@ def test_a_deleted_route_and_a_deleted_service_come_back_with_their_split(
     assert gateway.kind == "traefik"
     rollout = hold(world, "4")
     for kind, name in (("HTTPRoute", NAME), ("Service", f"{NAME}-canary")):
-        failed = get_failed(world)
-        seconds = delete_and_wait(world, kind, name)
+        failed = world.traffic.get_failed()
+        began = time.monotonic()
+        world.delete_and_wait(kind, name, 30, poll=0.05)
+        seconds = time.monotonic() - began
         since = world.traffic.get_now() + SETTLE
         wait_for(
             "answers", lambda s=since: world.traffic.get_split(s, s + 5).total > 100, 30, tell=world.tell
         )
-        failed = get_failed(world) - failed
+        failed = world.traffic.get_failed() - failed
         with capsys.disabled():
             print(f"\n{kind} {name} was back after {seconds:.2f} s; {failed} requests failed in between")
         world.traffic.get_split(since, since + 5).assert_share(rollout.revision, 50)
         assert failed <= RPS * (seconds + SETTLE)
     assert get_weights(world) == {f"{NAME}-stable": 50, f"{NAME}-canary": 50}
     assert get_attempt(world, rollout.name).phase == "Stepping"
-
-
-def get_failed(world: World) -> int:
-    return int(world.traffic.get_stats()["total"]["failed"])
-
-
-def delete_and_wait(world: World, kind: str, name: str) -> float:
-    """Delete an object; the seconds until there is another."""
-    uid = world.api.get(kind, world.namespace, name)["metadata"]["uid"]
-    began = time.monotonic()
-    world.api.delete(kind, world.namespace, name)
-
-    def is_back() -> bool:
-        found = world.api.find(kind, world.namespace, name)
-        return found is not None and found["metadata"]["uid"] != uid
-
-    wait_for(f"{kind} {name} again", is_back, 30, tell=world.tell, poll=0.05)
-    return time.monotonic() - began

@@ -70,6 +70,10 @@ class Traffic:
         """How many requests were answered so far."""
         return int(self.get_stats()["total"]["answered"])
 
+    def get_failed(self) -> int:
+        """How many requests failed so far."""
+        return int(self.get_stats()["total"]["failed"])
+
     def assert_none_failed(self) -> int:
         """No request has failed since the first that was answered; returns how many were answered.
 

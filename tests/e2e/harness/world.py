@@ -20,7 +20,7 @@ from tests.e2e.harness.installation import Installation, is_ready
 from tests.e2e.harness.specs import NAME, build_story, with_artifact
 from tests.e2e.harness.traffic import Traffic
 from tests.e2e.harness.views import Deployment, Rollout, read_deployment, read_rollout
-from tests.e2e.harness.waiting import wait_for
+from tests.e2e.harness.waiting import POLL, wait_for
 from tests.e2e.harness.watching import RolloutWatch
 from tests.provider.manifest import build_provider_objects
 from tests.traffic.manifest import build_traffic_objects
@@ -76,6 +76,17 @@ class World:
         artifact = self.artifacts[name]
         self.apply(with_artifact(self.spec, artifact))
         return artifact
+
+    def delete_and_wait(self, kind: str, name: str, seconds: float, *, poll: float = POLL) -> Object:
+        """Delete what the operator made; the one that comes instead."""
+        old = self.api.get(kind, self.namespace, name)["metadata"]["uid"]
+        self.api.delete(kind, self.namespace, name)
+
+        def find() -> Object | None:
+            new = self.api.find(kind, self.namespace, name)
+            return new if new and new["metadata"]["uid"] != old else None
+
+        return wait_for(f"{kind} {name} again", find, seconds, tell=self.tell, poll=poll)
 
     def dspy(self, *arguments: str, expect: int = 0) -> str:
         """`kubectl dspy …` as a person would type it; returns what it prints."""
